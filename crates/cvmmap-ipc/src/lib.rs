@@ -42,7 +42,10 @@ pub mod target;
 pub use coherence::{Cause, Coherence, Verdict};
 pub use metadata::{Metadata, MetadataError, Plane, PlaneKind, Version};
 pub use producer::{FrameWriter, Producer, ProducerError};
-pub use snapshot::{Arrival, Counters, Event, Frame, Reader, ReaderConfig, ReaderError, Refusal, Region};
+pub use snapshot::{
+    Arrival, Counters, Event, Frame, Reader, ReaderConfig, ReaderError, Refusal, Region, SegmentInfo,
+    peek_segment,
+};
 pub use subscriber::Waker;
 pub use sync::{FrameId, SyncError, SyncMessage};
 pub use target::{Target, TargetError};

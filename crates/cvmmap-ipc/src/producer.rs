@@ -158,6 +158,11 @@ impl FrameWriter<'_> {
         Ok(())
     }
 
+    /// The metadata as it will be written: for fault injection.
+    pub fn header_mut(&mut self) -> &mut [u8; METADATA_SIZE] {
+        &mut self.header
+    }
+
     /// Writes the metadata and announces the frame.
     ///
     /// # Errors

@@ -165,6 +165,50 @@ struct Segment {
     len: u64,
 }
 
+fn unreadable(name: &str, error: io::Error) -> Refusal {
+    Refusal::Unreadable { name: name.into(), error: error.to_string() }
+}
+
+fn open_segment(name: &str) -> Result<File, Refusal> {
+    match rustix::shm::open(name, rustix::shm::OFlags::RDONLY, Mode::empty()) {
+        Ok(fd) => Ok(File::from(fd)),
+        Err(rustix::io::Errno::NOENT) => Err(Refusal::NoSegment(name.into())),
+        Err(error) => Err(unreadable(name, error.into())),
+    }
+}
+
+/// What a segment looks like at this moment, without a sync message to agree with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Size in bytes, metadata included.
+    pub len: u64,
+    /// Inode: another one under the same name is another run of the producer.
+    pub inode: u64,
+    /// The header, or the rule that it breaks (it may have been caught mid-write).
+    pub header: Result<Metadata, MetadataError>,
+}
+
+/// Looks at a segment once.
+///
+/// # Errors
+/// [`Refusal`] where there is none, or it is too small for a header.
+pub fn peek_segment(name: &str) -> Result<SegmentInfo, Refusal> {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    let file = open_segment(name)?;
+    let stat = file.metadata().map_err(|error| unreadable(name, error))?;
+    let mut bytes = [0; METADATA_SIZE];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => (),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(Refusal::TooSmall { name: name.into(), len: stat.len() });
+        }
+        Err(error) => return Err(unreadable(name, error)),
+    }
+    let header = Metadata::parse(&bytes, stat.len().saturating_sub(METADATA_SIZE as u64));
+    Ok(SegmentInfo { len: stat.len(), inode: stat.ino(), header })
+}
+
 /// Reads one producer. Not tied to a thread; used by one at a time.
 pub struct Reader {
     config: ReaderConfig,
@@ -230,7 +274,7 @@ impl Reader {
 
     /// Whether a segment exists under the name now.
     pub fn segment_exists(&self) -> bool {
-        rustix::shm::open(&*self.config.shm_name, rustix::shm::OFlags::RDONLY, Mode::empty()).is_ok()
+        open_segment(&self.config.shm_name).is_ok()
     }
 
     /// Waits for the newest announcement, `None` = for ever.
@@ -399,18 +443,13 @@ impl Reader {
             }
         }
         let name = &self.config.shm_name;
-        let unreadable = |error: rustix::io::Errno| match error {
-            rustix::io::Errno::NOENT => Refusal::NoSegment(name.clone()),
-            error => Refusal::Unreadable { name: name.clone(), error: error.to_string() },
-        };
-        let opened = rustix::shm::open(&**name, rustix::shm::OFlags::RDONLY, Mode::empty());
-        let file = match opened {
-            Ok(fd) => File::from(fd),
+        let file = match open_segment(name) {
+            Ok(file) => file,
             // A producer unlinks when it exits; its last frame is still there in what we have mapped.
-            Err(rustix::io::Errno::NOENT) if self.segment.is_some() => return Ok(()),
-            Err(error) => return Err(unreadable(error)),
+            Err(Refusal::NoSegment(_)) if self.segment.is_some() => return Ok(()),
+            Err(refusal) => return Err(refusal),
         };
-        let stat = rustix::fs::fstat(&file).map_err(unreadable)?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| unreadable(name, error.into()))?;
         let inode = (stat.st_dev, stat.st_ino);
         if self.last_inode.replace(inode).is_some_and(|last| last != inode) {
             self.counters.reopens += 1;

@@ -1,0 +1,774 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Locks: none is held while waiting, pushing or posting, and none while another is taken.
+// - `settings`, `stats`, `format`, `latency` and `waker` are held for single reads and writes;
+// - `streaming` is only the place where the streaming thread's own things stay between two calls of `create`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use cvmmap_ipc::clock::{is_same_clock, is_unix_time, unix_now_ns};
+use cvmmap_ipc::metadata::Codec;
+use cvmmap_ipc::{
+    Arrival, Cause, Coherence, Event, FrameId, Plane, PlaneKind, Reader, Refusal, Region, Verdict, Waker,
+};
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::base_src::CreateSuccess;
+use gst_base::subclass::prelude::*;
+use gst_video::prelude::*;
+
+use super::settings::{PROPERTIES, PlaneChoice, Settings, TimestampMode};
+use super::state::{AccessUnitGate, CaptureClock, Rate, State, Stats, stalled_after};
+use crate::format::{Conversion, Output, Unmapped, convert_row, output, raw_formats};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("cvmmapsrc", gst::DebugColorFlags::empty(), Some("cv-mmap source"))
+});
+static UNIX_CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-unix"));
+
+/// How long a producer may leave out the wanted plane before that is an error: encoders need a while.
+const PLANE_GRACE: Duration = Duration::from_secs(1);
+/// Latency is told anew when it changed by more than this, in ns.
+const LATENCY_STEP_NS: u64 = 2_000_000;
+
+/// A frame's buffer, complete but for what is known only when it is handed on.
+struct Snapshot {
+    buffer: gst::Buffer,
+    frame: FrameId,
+    pts: Option<gst::ClockTime>,
+    /// `None` for raw video.
+    key: Option<bool>,
+    discont: bool,
+    reset: bool,
+}
+
+/// What only the streaming thread uses.
+struct Streaming {
+    settings: Settings,
+    reader: Reader,
+    /// The copy that `next-sync` has not proven yet.
+    held: Option<Snapshot>,
+    state: Option<State>,
+    rate: Rate,
+    capture_clock: CaptureClock,
+    gate: AccessUnitGate,
+    /// The count went backwards, or another segment was opened, since the last frame that was copied.
+    reset: bool,
+    discont: bool,
+    reopens: u64,
+    last_pts: Option<gst::ClockTime>,
+    missing_since: Option<Instant>,
+    /// The last refusal that was told, so that each is told once.
+    complaint: Option<String>,
+    /// Rows of a plane that is converted after it was judged.
+    scratch: Vec<u8>,
+}
+
+/// The negotiated output.
+#[derive(Clone, PartialEq)]
+struct Format {
+    output: Output,
+    caps: gst::Caps,
+}
+
+#[derive(Default)]
+pub struct CvMmapSrc {
+    settings: Mutex<Settings>,
+    stats: Mutex<Stats>,
+    streaming: Mutex<Option<Streaming>>,
+    waker: Mutex<Option<Waker>>,
+    /// `None` until the first frame shows what the producer publishes.
+    format: Mutex<Option<Format>>,
+    /// Set by `set_caps` for the raw formats.
+    info: Mutex<Option<gst_video::VideoInfo>>,
+    latency_ns: AtomicU64,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for CvMmapSrc {
+    const NAME: &'static str = "GstCvMmapSrc";
+    type Type = super::CvMmapSrc;
+    type ParentType = gst_base::PushSrc;
+    type Interfaces = (gst::URIHandler,);
+}
+
+impl ObjectImpl for CvMmapSrc {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        self.settings.lock().unwrap().set(pspec.name(), value);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => self.stats.lock().unwrap().structure().to_value(),
+            name => self.settings.lock().unwrap().get(name),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let obj = self.obj();
+        obj.set_live(true);
+        obj.set_format(gst::Format::Time);
+    }
+}
+
+impl GstObjectImpl for CvMmapSrc {}
+
+impl ElementImpl for CvMmapSrc {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "cv-mmap source",
+                "Source/Video",
+                "Reads coherent frames of a cv-mmap producer from shared memory",
+                "The cv-mmap streamer developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let mut caps = raw_caps();
+            caps.merge(encoded_caps());
+            let template =
+                gst::PadTemplate::new("src", gst::PadDirection::Src, gst::PadPresence::Always, &caps);
+            vec![template.expect("a valid template")]
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        // Not in `start`, whose failure the base class reports a second time and in other words.
+        if transition == gst::StateChange::ReadyToPaused {
+            self.open()?;
+        }
+        self.parent_change_state(transition)
+    }
+}
+
+fn raw_caps() -> gst::Caps {
+    gst_video::VideoCapsBuilder::new().format_list(raw_formats()).build()
+}
+
+fn encoded_caps() -> gst::Caps {
+    ["video/x-h264", "video/x-h265"]
+        .into_iter()
+        .map(|name| {
+            gst::Structure::builder(name)
+                .field("stream-format", "byte-stream")
+                .field("alignment", "au")
+                .build()
+        })
+        .collect()
+}
+
+impl URIHandlerImpl for CvMmapSrc {
+    const URI_TYPE: gst::URIType = gst::URIType::Src;
+
+    fn protocols() -> &'static [&'static str] {
+        &[cvmmap_ipc::target::SCHEME]
+    }
+
+    fn uri(&self) -> Option<String> {
+        Some(self.settings.lock().unwrap().uri.clone())
+    }
+
+    fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        if self.obj().current_state() > gst::State::Ready {
+            let why = "the URI can be set in NULL and READY only";
+            return Err(glib::Error::new(gst::URIError::BadState, why));
+        }
+        if let Err(error) = uri.parse::<cvmmap_ipc::Target>() {
+            return Err(glib::Error::new(gst::URIError::BadUri, &error.to_string()));
+        }
+        self.settings.lock().unwrap().uri = uri.into();
+        Ok(())
+    }
+}
+
+impl BaseSrcImpl for CvMmapSrc {
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.streaming.lock().unwrap() = None;
+        *self.waker.lock().unwrap() = None;
+        self.post(self.stats.lock().unwrap().structure());
+        Ok(())
+    }
+
+    fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        if let Some(waker) = &*self.waker.lock().unwrap() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        if let Some(waker) = &*self.waker.lock().unwrap() {
+            waker.clear();
+        }
+        Ok(())
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        match query.view_mut() {
+            gst::QueryViewMut::Latency(latency) => {
+                let min = gst::ClockTime::from_nseconds(self.latency_ns.load(Ordering::Relaxed));
+                latency.set(true, min, gst::ClockTime::NONE);
+                true
+            }
+            _ => BaseSrcImplExt::parent_query(self, query),
+        }
+    }
+
+    fn caps(&self, filter: Option<&gst::Caps>) -> Option<gst::Caps> {
+        let known = self.format.lock().unwrap().as_ref().map(|format| format.caps.clone());
+        let caps = known.unwrap_or_else(|| match self.settings.lock().unwrap().plane {
+            PlaneChoice::Left => raw_caps(),
+            PlaneChoice::Depth => raw_caps_of(gst_video::VideoFormat::Gray16Le),
+            PlaneChoice::Confidence => raw_caps_of(gst_video::VideoFormat::Gray8),
+            PlaneChoice::Encoded => encoded_caps(),
+        });
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
+            None => caps,
+        })
+    }
+
+    fn negotiate(&self) -> Result<(), gst::LoggableError> {
+        // Before the first frame nobody knows what there is to negotiate.
+        if self.format.lock().unwrap().is_none() {
+            return Ok(());
+        }
+        self.parent_negotiate()
+    }
+
+    fn fixate(&self, mut caps: gst::Caps) -> gst::Caps {
+        caps.truncate();
+        let structure = caps.make_mut().structure_mut(0).expect("negotiated caps are not empty");
+        // The wire does not tell a frame rate: variable, unless downstream asks for a certain one.
+        structure.fixate_field_nearest_fraction("framerate", gst::Fraction::new(0, 1));
+        self.parent_fixate(caps)
+    }
+
+    fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        *self.info.lock().unwrap() = gst_video::VideoInfo::from_caps(caps).ok();
+        self.parent_set_caps(caps)
+    }
+
+    fn decide_allocation(&self, query: &mut gst::query::Allocation) -> Result<(), gst::LoggableError> {
+        let Some(info) = self.info.lock().unwrap().clone() else {
+            return self.parent_decide_allocation(query);
+        };
+        let (caps, _) = query.get_owned();
+        let caps = caps.ok_or_else(|| gst::loggable_error!(CAT, "allocation without caps"))?;
+        let video_meta = query.find_allocation_meta::<gst_video::VideoMeta>().is_some();
+        let (proposed, size, min, max) =
+            query.allocation_pools().next().unwrap_or((None, info.size() as u32, 0, 0));
+        let allocator = query.allocation_params().next();
+        let size = size.max(info.size() as u32);
+
+        let configure = |pool: &gst::BufferPool| {
+            let mut config = pool.config();
+            config.set_params(Some(&caps), size, min, max);
+            if let Some((allocator, params)) = &allocator {
+                config.set_allocator(allocator.as_ref(), Some(params));
+            }
+            if video_meta && pool.has_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META) {
+                config.add_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META);
+            }
+            pool.set_config(config)
+        };
+        let pool = match proposed.filter(|pool| configure(pool).is_ok()) {
+            Some(pool) => pool,
+            None => {
+                let pool = gst_video::VideoBufferPool::new().upcast();
+                configure(&pool).map_err(|error| gst::loggable_error!(CAT, "buffer pool: {error}"))?;
+                pool
+            }
+        };
+        if query.allocation_pools().next().is_some() {
+            query.set_nth_allocation_pool(0, Some(&pool), size, min, max);
+        } else {
+            query.add_allocation_pool(Some(&pool), size, min, max);
+        }
+        Ok(())
+    }
+}
+
+fn raw_caps_of(format: gst_video::VideoFormat) -> gst::Caps {
+    gst_video::VideoCapsBuilder::new().format(format).build()
+}
+
+impl PushSrcImpl for CvMmapSrc {
+    fn create(&self, _buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
+        // Taken out, so that nothing is locked while it waits; `stop` comes only after the streaming thread.
+        let Some(mut streaming) = self.streaming.lock().unwrap().take() else {
+            return Err(gst::FlowError::Flushing);
+        };
+        let result = self.next_buffer(&mut streaming);
+        self.stats.lock().unwrap().counters = streaming.reader.counters();
+        *self.streaming.lock().unwrap() = Some(streaming);
+        result.map(CreateSuccess::NewBuffer)
+    }
+}
+
+impl CvMmapSrc {
+    /// Checks the settings and opens the reader; the error is posted.
+    fn open(&self) -> Result<(), gst::StateChangeError> {
+        let settings = self.settings.lock().unwrap().clone();
+        let config = settings.reader_config().map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error}"));
+            gst::StateChangeError
+        })?;
+        let reader = Reader::open(config).map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("uri '{}': {error}", settings.uri));
+            gst::StateChangeError
+        })?;
+        *self.waker.lock().unwrap() = Some(reader.waker());
+        *self.stats.lock().unwrap() = Stats::default();
+        *self.format.lock().unwrap() = None;
+        *self.info.lock().unwrap() = None;
+        self.latency_ns.store(0, Ordering::Relaxed);
+        *self.streaming.lock().unwrap() = Some(Streaming {
+            settings,
+            reader,
+            held: None,
+            state: None,
+            rate: Rate::default(),
+            capture_clock: CaptureClock::default(),
+            gate: AccessUnitGate::default(),
+            reset: false,
+            discont: false,
+            reopens: 0,
+            last_pts: None,
+            missing_since: None,
+            complaint: None,
+            scratch: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Waits for the next frame that can be handed on.
+    fn next_buffer(&self, s: &mut Streaming) -> Result<gst::Buffer, gst::FlowError> {
+        if s.state.is_none() {
+            self.enter(s, State::Waiting, None);
+        }
+        // Time spent downstream is not silence.
+        let mut since = Instant::now();
+        let mut accepted = s.reader.counters().accepted;
+        loop {
+            let idle = self.settings.lock().unwrap().idle_timeout();
+            let stall = matches!(s.state, Some(State::Streaming | State::Reset))
+                .then(|| stalled_after(s.rate.interval_ns()));
+            let left = |limit: Duration| limit.saturating_sub(since.elapsed());
+            let timeout = idle.into_iter().chain(stall).min().map(left);
+            let event = s.reader.wait(timeout).map_err(|error| {
+                gst::element_imp_error!(self, gst::ResourceError::Read, ("{error}"));
+                gst::FlowError::Error
+            })?;
+            match event {
+                Event::Woken => return Err(gst::FlowError::Flushing),
+                Event::TimedOut if idle.is_some_and(|idle| left(idle).is_zero()) => {
+                    gst::info!(CAT, imp = self, "no frame for {:?}: EOS", since.elapsed());
+                    return Err(gst::FlowError::Eos);
+                }
+                Event::TimedOut => {
+                    let gone = !s.reader.segment_exists();
+                    self.enter(s, if gone { State::Waiting } else { State::Stalled }, None);
+                }
+                Event::Arrival(arrival) => {
+                    if let Some(buffer) = self.arrived(s, &arrival)? {
+                        return Ok(buffer);
+                    }
+                    let counters = s.reader.counters();
+                    if std::mem::replace(&mut accepted, counters.accepted) != accepted {
+                        since = Instant::now();
+                    }
+                    self.stats.lock().unwrap().counters = counters;
+                }
+            }
+        }
+    }
+
+    /// Reads the announced frame; returns the buffer that can be handed on now, which may be the one before.
+    fn arrived(&self, s: &mut Streaming, arrival: &Arrival) -> Result<Option<gst::Buffer>, gst::FlowError> {
+        let now = self.obj().current_running_time();
+        let running = now.map(|now| now.saturating_sub(elapsed(arrival.at)));
+        if arrival.reset {
+            s.reset = true;
+            self.enter(s, State::Reset, Some(arrival.frame));
+        }
+        let stamp = arrival.frame.timestamp_ns;
+        let delay = is_same_clock(stamp, arrival.unix_ns).then(|| arrival.unix_ns.saturating_sub(stamp));
+        s.rate.observe(arrival.frame.count, running.map_or(0, gst::ClockTime::nseconds), delay);
+        self.update_latency(s);
+
+        let held = s.held.take();
+        let proven = held.filter(|_| arrival.settled == Some(Verdict::Accept));
+        let pts = running.map(|running| match s.settings.timestamp_mode {
+            TimestampMode::Arrival => running,
+            TimestampMode::Capture => {
+                let capture = s.capture_clock.capture_ns(running.nseconds(), arrival.unix_ns, stamp);
+                gst::ClockTime::from_nseconds(capture)
+            }
+        });
+        let ready = match self.snapshot(s, arrival, pts, proven.is_none())? {
+            Some((snapshot, Verdict::Accept)) => Some(snapshot),
+            Some((snapshot, _)) => {
+                s.held = Some(snapshot);
+                proven
+            }
+            None => proven,
+        };
+        Ok(ready.and_then(|snapshot| self.finish(s, snapshot)))
+    }
+
+    /// Copies the announced frame's plane into a new buffer; `None` where it was refused.
+    fn snapshot(
+        &self,
+        s: &mut Streaming,
+        arrival: &Arrival,
+        pts: Option<gst::ClockTime>,
+        may_renegotiate: bool,
+    ) -> Result<Option<(Snapshot, Verdict)>, gst::FlowError> {
+        let kind = PlaneKind::from(s.settings.plane);
+        let mut frame = match s.reader.begin(arrival) {
+            Ok(frame) => frame,
+            Err(refusal) => return self.refused(s, arrival, refusal),
+        };
+        let metadata = frame.metadata().clone();
+        let output = match output(&metadata, kind, s.settings.depth_unit()) {
+            Ok(output) => output,
+            Err(unmapped) => return self.unmapped(s, arrival.frame, unmapped),
+        };
+        s.missing_since = None;
+        let format = self.format.lock().unwrap().clone();
+        if format.is_none_or(|format| format.output != output) {
+            if !may_renegotiate {
+                // The proven frame goes out first, with the caps that it was copied for.
+                self.stats.lock().unwrap().unusable += 1;
+                return Ok(None);
+            }
+            self.renegotiate(output)?;
+        }
+        let plane = metadata.plane(kind).expect("an output has a plane");
+        let (buffer, verdict) = match output {
+            Output::Encoded { .. } => copy_access_unit(&mut frame, plane),
+            Output::Raw { conversion, .. } => {
+                let info = self.info.lock().unwrap().clone().ok_or(gst::FlowError::NotNegotiated)?;
+                let pool = self.obj().buffer_pool().ok_or(gst::FlowError::NotNegotiated)?;
+                let mut buffer = pool.acquire_buffer(None)?;
+                let verdict = self.copy_picture(
+                    &mut frame,
+                    plane,
+                    conversion,
+                    &mut s.scratch,
+                    buffer.make_mut(),
+                    &info,
+                )?;
+                (buffer, verdict)
+            }
+        };
+        if let Verdict::Refuse(cause) = verdict {
+            gst::debug!(CAT, imp = self, "frame {} dropped: {cause:?}", arrival.frame.count);
+            return Ok(None);
+        }
+        s.complaint = None;
+        let reopens = s.reader.counters().reopens;
+        let reopened = std::mem::replace(&mut s.reopens, reopens) != reopens;
+        let reset = std::mem::take(&mut s.reset);
+        let snapshot = Snapshot {
+            buffer,
+            frame: arrival.frame,
+            pts,
+            key: matches!(output, Output::Encoded { .. })
+                .then(|| metadata.encoded.is_some_and(|info| info.is_key_frame())),
+            discont: reset || reopened,
+            reset,
+        };
+        Ok(Some((snapshot, verdict)))
+    }
+
+    /// Copies a raw plane into a buffer of the pool, through a scratch row buffer where values are converted.
+    fn copy_picture(
+        &self,
+        frame: &mut cvmmap_ipc::Frame<'_>,
+        plane: &Plane,
+        conversion: Conversion,
+        scratch: &mut Vec<u8>,
+        buffer: &mut gst::BufferRef,
+        info: &gst_video::VideoInfo,
+    ) -> Result<Verdict, gst::FlowError> {
+        let failed = |_| {
+            gst::element_imp_error!(
+                self,
+                gst::ResourceError::Write,
+                ("cannot map a buffer of the negotiated pool")
+            );
+            gst::FlowError::Error
+        };
+        let mut picture = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info).map_err(failed)?;
+        let stride = picture.plane_stride()[0] as usize;
+        let data = picture.plane_data_mut(0).map_err(failed)?;
+        let region = Region::pixels(plane);
+        if conversion == Conversion::None {
+            if region.stride != stride {
+                gst::trace!(
+                    gst::CAT_PERFORMANCE,
+                    imp = self,
+                    "row by row: stride {} becomes {stride}",
+                    region.stride
+                );
+            }
+            return Ok(frame.copy(region, data, stride));
+        }
+        scratch.resize(region.row_bytes * region.rows, 0);
+        let verdict = frame.copy(region, scratch, region.row_bytes);
+        if matches!(verdict, Verdict::Accept | Verdict::AwaitNext) {
+            for (from, to) in scratch.chunks_exact(region.row_bytes).zip(data.chunks_mut(stride)) {
+                convert_row(conversion, from, to);
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn refused(
+        &self,
+        s: &mut Streaming,
+        arrival: &Arrival,
+        refusal: Refusal,
+    ) -> Result<Option<(Snapshot, Verdict)>, gst::FlowError> {
+        match &refusal {
+            Refusal::Incoherent(Cause::ForeignClock) if s.reader.counters().accepted == 0 => {
+                gst::element_imp_error!(
+                    self,
+                    gst::ResourceError::Settings,
+                    (
+                        "property 'coherence' = 'next-sync': the stamp {} of frame {} is not of this machine's Unix \
+                         clock ({} now), so nothing can be proven by it; use 'verify'",
+                        arrival.frame.timestamp_ns,
+                        arrival.frame.count,
+                        arrival.unix_ns
+                    )
+                );
+                return Err(gst::FlowError::Error);
+            }
+            Refusal::Incoherent(_) | Refusal::NoSegment(_) => {
+                gst::debug!(CAT, imp = self, "frame {} dropped: {refusal}", arrival.frame.count);
+            }
+            _ => {
+                let text = refusal.to_string();
+                if s.complaint.as_ref() == Some(&text) {
+                    gst::debug!(CAT, imp = self, "frame {} dropped: {text}", arrival.frame.count);
+                } else {
+                    let uri = &s.settings.uri;
+                    // Posted once until a frame is good again; the others are in the log and in `stats`.
+                    if s.complaint.is_none() {
+                        gst::element_imp_warning!(
+                            self,
+                            gst::StreamError::Format,
+                            ("{uri}: frames dropped: {text}")
+                        );
+                    } else {
+                        gst::warning!(
+                            CAT,
+                            imp = self,
+                            "{uri}: frame {} dropped: {text}",
+                            arrival.frame.count
+                        );
+                    }
+                    s.complaint = Some(text);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn unmapped(
+        &self,
+        s: &mut Streaming,
+        frame: FrameId,
+        unmapped: Unmapped,
+    ) -> Result<Option<(Snapshot, Verdict)>, gst::FlowError> {
+        let uri = &s.settings.uri;
+        match unmapped {
+            Unmapped::Unsupported(what) => {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Format,
+                    ("{uri}: {what} has no mapping to GStreamer")
+                );
+                Err(gst::FlowError::Error)
+            }
+            Unmapped::Missing { plane, published, version } => {
+                let since = *s.missing_since.get_or_insert_with(Instant::now);
+                // Before version 2 there are no other planes to come.
+                if version.major < 2 || since.elapsed() >= PLANE_GRACE {
+                    gst::element_imp_error!(
+                        self,
+                        gst::ResourceError::NotFound,
+                        ("{uri}: plane '{plane}' is not published (metadata version {version}, planes: {published})")
+                    );
+                    return Err(gst::FlowError::Error);
+                }
+                // A frame without an access unit is no gap in the encoded stream.
+                s.gate.frame(frame.count);
+                self.stats.lock().unwrap().unusable += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    fn renegotiate(&self, output: Output) -> Result<(), gst::FlowError> {
+        let caps = match output {
+            Output::Raw { format, width, height, .. } => gst_video::VideoCapsBuilder::new()
+                .format(format)
+                .width(width as i32)
+                .height(height as i32)
+                .pixel_aspect_ratio(gst::Fraction::new(1, 1))
+                .build(),
+            Output::Encoded { codec, width, height, framerate: (num, den) } => {
+                let name = if codec == Codec::H264 { "video/x-h264" } else { "video/x-h265" };
+                let mut caps = gst::Caps::builder(name)
+                    .field("stream-format", "byte-stream")
+                    .field("alignment", "au")
+                    .field("width", width as i32)
+                    .field("height", height as i32);
+                if num > 0 && den > 0 {
+                    caps = caps.field("framerate", gst::Fraction::new(num.into(), den.into()));
+                }
+                caps.build()
+            }
+        };
+        gst::info!(CAT, imp = self, "the producer publishes {caps}");
+        *self.format.lock().unwrap() = Some(Format { output, caps: caps.clone() });
+        *self.info.lock().unwrap() = None;
+        let obj = self.obj();
+        if obj.negotiate() {
+            return Ok(());
+        }
+        *self.format.lock().unwrap() = None;
+        if obj.src_pad().pad_flags().contains(gst::PadFlags::FLUSHING) {
+            return Err(gst::FlowError::Flushing);
+        }
+        gst::element_imp_error!(
+            self,
+            gst::CoreError::Negotiation,
+            ("downstream does not take what {} publishes: {caps}", self.settings.lock().unwrap().uri)
+        );
+        Err(gst::FlowError::NotNegotiated)
+    }
+
+    /// Puts time, flags and metas on a buffer; `None` where it is of no use to a decoder.
+    fn finish(&self, s: &mut Streaming, snapshot: Snapshot) -> Option<gst::Buffer> {
+        let Snapshot { mut buffer, frame, pts, key, discont, reset } = snapshot;
+        s.discont |= discont;
+        s.gate.frame(frame.count);
+        if let Some(key) = key {
+            match s.gate.pass(key) {
+                Some(first) => s.discont |= first,
+                None => {
+                    gst::debug!(CAT, imp = self, "frame {} dropped: waiting for a key frame", frame.count);
+                    self.stats.lock().unwrap().unusable += 1;
+                    return None;
+                }
+            }
+        }
+        let first = self.stats.lock().unwrap().frames == 0;
+        // Time goes on through resets, restarts and steps of clocks.
+        let pts = pts.map(|pts| s.last_pts.map_or(pts, |last| pts.max(last + gst::ClockTime::NSECOND)));
+        s.last_pts = pts.or(s.last_pts);
+        let buffer_ref = buffer.make_mut();
+        buffer_ref.set_pts(pts);
+        buffer_ref.set_offset(frame.count.into());
+        buffer_ref.set_offset_end(u64::from(frame.count) + 1);
+        if key == Some(false) {
+            buffer_ref.set_flags(gst::BufferFlags::DELTA_UNIT);
+        }
+        if std::mem::take(&mut s.discont) || first {
+            buffer_ref.set_flags(gst::BufferFlags::DISCONT);
+        }
+        if is_unix_time(frame.timestamp_ns) {
+            let stamp = gst::ClockTime::from_nseconds(frame.timestamp_ns);
+            gst::ReferenceTimestampMeta::add(buffer_ref, &UNIX_CAPS, stamp, gst::ClockTime::NONE);
+        }
+        let bytes = buffer_ref.size() as u64;
+        if reset && !first {
+            let event = gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build();
+            self.obj().src_pad().push_event(event);
+        }
+        if s.state != Some(State::Streaming) {
+            self.enter(s, State::Streaming, Some(frame));
+        }
+        let now = unix_now_ns();
+        let mut stats = self.stats.lock().unwrap();
+        stats.frames += 1;
+        stats.bytes += bytes;
+        stats.last_frame = Some(frame);
+        if is_same_clock(frame.timestamp_ns, now) {
+            stats.latencies.push(now.saturating_sub(frame.timestamp_ns));
+        }
+        drop(stats);
+        Some(buffer)
+    }
+
+    /// A frame interval, since the source has at most one frame; besides what the time mode and the level add.
+    fn update_latency(&self, s: &Streaming) {
+        let Some(interval) = s.rate.interval_ns() else { return };
+        let delay = match s.settings.timestamp_mode {
+            TimestampMode::Arrival => 0,
+            TimestampMode::Capture => s.rate.delay_ns(),
+        };
+        let proof = if s.reader.config().coherence == Coherence::NextSync { interval } else { 0 };
+        let latency = interval + delay + proof;
+        if latency.abs_diff(self.latency_ns.load(Ordering::Relaxed)) > LATENCY_STEP_NS.max(interval / 8) {
+            self.latency_ns.store(latency, Ordering::Relaxed);
+            gst::debug!(CAT, imp = self, "latency is {latency} ns");
+            let obj = self.obj();
+            let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
+        }
+    }
+
+    fn enter(&self, s: &mut Streaming, state: State, frame: Option<FrameId>) {
+        s.state = Some(state);
+        let name = state.name();
+        gst::info!(CAT, imp = self, "{}: {name}", s.settings.uri);
+        let mut message =
+            gst::Structure::builder("cvmmapsrc-state").field("state", name).field("uri", &s.settings.uri);
+        if let Some(frame) = frame {
+            message = message.field("frame-count", frame.count);
+        }
+        self.post(message.build());
+    }
+
+    fn post(&self, structure: gst::Structure) {
+        let obj = self.obj();
+        // Without a bus nobody wants to know.
+        let _ = obj.post_message(gst::message::Element::builder(structure).src(&*obj).build());
+    }
+}
+
+fn copy_access_unit(frame: &mut cvmmap_ipc::Frame<'_>, plane: &Plane) -> (gst::Buffer, Verdict) {
+    let mut unit = vec![0; plane.size as usize];
+    let verdict = frame.copy_plane(plane, &mut unit);
+    (gst::Buffer::from_mut_slice(unit), verdict)
+}
+
+fn elapsed(since: Instant) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(since.elapsed().as_nanos() as u64)
+}

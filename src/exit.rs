@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The one table of exit codes, and the error that carries one.
+
+use std::process::ExitCode;
+
+/// Why a command ended without success. The number is the process's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// A configuration that cannot work, or an input or output that failed.
+    Configuration = 1,
+    /// Arguments that clap refuses, or that contradict each other.
+    Usage = 2,
+    /// A pipeline cannot start: an encoder or another element is missing.
+    Pipeline = 5,
+    /// Nothing happened in time.
+    Timeout = 124,
+}
+
+/// An error for people, and what the process makes of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// A failure that ends the process with `exit`.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// Tells a user what was wrong with the arguments.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+}
+
+/// Whatever a library says, as a configuration error.
+pub fn configuration(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Configuration, error.to_string())
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cvmmap-streamer inspect`: what a producer publishes, how fast, and how many frames tear.
+
+use std::time::{Duration, Instant};
+
+use cvmmap_ipc::{
+    Coherence, Counters, Event, Metadata, Reader, ReaderConfig, Region, SegmentInfo, Target, Verdict,
+    peek_segment,
+};
+use serde_json::{Value, json};
+
+use crate::exit::{Exit, Failure, configuration};
+
+/// Show a target's names, header and planes, and measure its frames for a while.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The producer: NAME or cvmmap://INSTANCE[@PREFIX][?namespace=NS]
+    target: Target,
+    /// How long frames are measured
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
+    seconds: f64,
+    /// Evidence that a frame needs to count as whole: metadata, verify or next-sync
+    #[arg(long, default_value_t = Coherence::Verify)]
+    coherence: Coherence,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Default)]
+struct Measured {
+    seconds: f64,
+    counters: Counters,
+    /// Frames per second by the producer's own count, as far as announcements arrived.
+    fps: Option<f64>,
+    /// Time from one announcement to the next that was acted on, in ns, sorted.
+    intervals: Vec<u64>,
+    /// The last header that was read with a frame.
+    header: Option<Metadata>,
+    last_refusal: Option<String>,
+}
+
+/// Inspects a target and prints the report.
+///
+/// # Errors
+/// A [`Failure`] with [`Exit::Timeout`] where no frame was announced; the report is printed all the same.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    if !(0.0..=3600.0).contains(&args.seconds) {
+        return Err(Failure::usage(format!("--seconds {}: it is 0 to 3600", args.seconds)));
+    }
+    let segment = peek_segment(&args.target.shm_name());
+    let measured = measure(args)?;
+    // A header read with its sync is whole; a peek may have caught it mid-write.
+    let segment = segment.map(|info| match &measured.header {
+        Some(header) => SegmentInfo { header: Ok(header.clone()), ..info },
+        None => info,
+    });
+    let report = report(args, segment.map_err(|refusal| refusal.to_string()), &measured);
+    if args.json {
+        println!("{report}");
+    } else {
+        print!("{}", text(&report));
+    }
+    if measured.counters.announced == 0 {
+        let message = format!("{}: no frame was announced in {} s", args.target, args.seconds);
+        return Err(Failure::new(Exit::Timeout, message));
+    }
+    Ok(())
+}
+
+fn measure(args: &Args) -> Result<Measured, Failure> {
+    let mut reader = Reader::open(ReaderConfig::new(&args.target, args.coherence)).map_err(configuration)?;
+    let mut measured = Measured::default();
+    let mut payload = Vec::new();
+    let started = Instant::now();
+    let end = started + Duration::from_secs_f64(args.seconds);
+    let mut span: Option<[(Instant, u32); 2]> = None;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let Event::Arrival(arrival) = reader.wait(Some(left)).map_err(configuration)? else { break };
+        let seen = (arrival.at, arrival.frame.count);
+        match &mut span {
+            Some(span) if !arrival.reset => {
+                measured.intervals.push((arrival.at - span[1].0).as_nanos() as u64);
+                span[1] = seen;
+            }
+            _ => span = Some([seen; 2]),
+        }
+        match reader.begin(&arrival) {
+            Ok(mut frame) => {
+                let metadata = frame.metadata().clone();
+                let size = metadata.payload_size as usize;
+                payload.resize(size, 0);
+                let whole = Region { offset: 0, stride: size, row_bytes: size, rows: 1 };
+                if frame.copy(whole, &mut payload, size) != Verdict::Copy {
+                    measured.header = Some(metadata);
+                }
+            }
+            Err(refusal) => measured.last_refusal = Some(refusal.to_string()),
+        }
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    measured.seconds = started.elapsed().as_secs_f64();
+    measured.counters = reader.counters();
+    measured.fps = span.and_then(|[first, last]| {
+        let seconds = (last.0 - first.0).as_secs_f64();
+        (seconds > 0.0).then(|| f64::from(last.1 - first.1) / seconds)
+    });
+    measured.intervals.sort_unstable();
+    Ok(measured)
+}
+
+fn report(args: &Args, segment: Result<SegmentInfo, String>, measured: &Measured) -> Value {
+    let target = &args.target;
+    let c = &measured.counters;
+    let percentile = |percent: usize| {
+        let last = measured.intervals.len().checked_sub(1)?;
+        Some(measured.intervals[last * percent / 100])
+    };
+    json!({
+        "target": {
+            "uri": target.to_string(),
+            "instance": target.instance(),
+            "namespace": target.namespace(),
+            "prefix": target.prefix(),
+            "base_name": target.base_name(),
+            "shm_name": target.shm_name(),
+            "zmq_endpoint": target.zmq_endpoint(),
+            "nats_target_key": target.nats_target_key(),
+        },
+        "segment": match segment {
+            Ok(info) => json!({
+                "bytes": info.len,
+                "inode": info.inode,
+                "header": match info.header {
+                    Ok(header) => header_report(&header),
+                    Err(error) => json!({ "error": error.to_string() }),
+                },
+            }),
+            Err(error) => json!({ "error": error }),
+        },
+        "frames": {
+            "seconds": measured.seconds,
+            "coherence": args.coherence.to_string(),
+            "fps": measured.fps,
+            "interval_p50_ns": percentile(50),
+            "interval_p99_ns": percentile(99),
+            "announced": c.announced,
+            "accepted": c.accepted,
+            "bytes": c.bytes,
+            "torn": c.torn,
+            "torn_metadata": c.torn_metadata,
+            "torn_payload": c.torn_payload,
+            "torn_unproven": c.torn_unproven,
+            "late": c.late,
+            "missed": c.missed,
+            "lost": c.lost,
+            "invalid": c.invalid,
+            "retried": c.retried,
+            "reopens": c.reopens,
+            "resets": c.resets,
+            "ignored_messages": c.ignored_messages,
+            "last_refusal": measured.last_refusal,
+        },
+    })
+}
+
+fn header_report(header: &Metadata) -> Value {
+    let planes: Vec<Value> = header
+        .planes
+        .iter()
+        .flatten()
+        .map(|plane| {
+            json!({
+                "plane": plane.kind.name(),
+                "pixel_format": plane.pixel_format.to_string(),
+                "depth": plane.depth.to_string(),
+                "width": plane.width,
+                "height": plane.height,
+                "stride": plane.stride,
+                "offset": plane.offset,
+                "size": plane.size,
+            })
+        })
+        .collect();
+    json!({
+        "version": header.version.to_string(),
+        "frame_count": header.frame.count,
+        "timestamp_ns": header.frame.timestamp_ns,
+        "payload_bytes": header.payload_size,
+        "depth_unit": header.depth_unit.to_string(),
+        "planes": planes,
+        "encoded": header.encoded.map(|info| json!({
+            "codec": info.codec.to_string(),
+            "bitstream": info.bitstream.to_string(),
+            "key_frame": info.is_key_frame(),
+            "frame_rate": format!("{}/{}", info.frame_rate.0, info.frame_rate.1),
+        })),
+    })
+}
+
+/// The report for people: one line a fact, lists indented.
+fn text(report: &Value) -> String {
+    fn walk(out: &mut String, indent: usize, value: &Value) {
+        let Value::Object(fields) = value else { return };
+        for (name, value) in fields {
+            let pad = " ".repeat(indent);
+            match value {
+                Value::Object(_) => {
+                    out.push_str(&format!("{pad}{name}:\n"));
+                    walk(out, indent + 2, value);
+                }
+                Value::Array(items) => {
+                    for item in items {
+                        out.push_str(&format!("{pad}{name}:\n"));
+                        walk(out, indent + 2, item);
+                    }
+                }
+                Value::Null => out.push_str(&format!("{pad}{name}: -\n")),
+                Value::String(text) => out.push_str(&format!("{pad}{name}: {text}\n")),
+                Value::Number(number) if number.is_f64() => {
+                    out.push_str(&format!("{pad}{name}: {:.2}\n", number.as_f64().unwrap_or_default()));
+                }
+                other => out.push_str(&format!("{pad}{name}: {other}\n")),
+            }
+        }
+    }
+    let mut out = String::new();
+    walk(&mut out, 0, report);
+    out
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The application `cvmmap-streamer`: commands around the cv-mmap elements.
+//!
+//! - [`sim`]: a producer of test pictures, with faults on request;
+//! - [`inspect`]: what a producer publishes, how fast and how torn;
+//! - [`pattern`]: the test picture, and how a program reads its frame count;
+//! - [`exit`]: the table of exit codes.
+
+#![forbid(unsafe_code)]
+
+pub mod exit;
+pub mod inspect;
+pub mod pattern;
+pub mod sim;

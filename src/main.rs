@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Entry point: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cvmmap_streamer::{exit::Failure, inspect, sim};
+
+/// cv-mmap video for GStreamer: simulate and inspect producers.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Sim(sim::Args),
+    Inspect(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    // clap ends the process with 2 for arguments that it refuses.
+    let result = match Cli::parse().command {
+        Command::Sim(args) => args.resolve().and_then(sim::run),
+        Command::Inspect(args) => inspect::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("error: {failure}");
+    failure.exit.into()
+}

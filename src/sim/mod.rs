@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cvmmap-streamer sim`: a cv-mmap producer of test pictures, for demos and tests, with faults on request.
+
+mod encoder;
+mod faults;
+mod scene;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use cvmmap_ipc::clock::unix_now_ns;
+use cvmmap_ipc::metadata::{Codec, Depth, DepthUnit, PixelFormat};
+use cvmmap_ipc::{FrameWriter, Metadata, Producer, ProducerError, SyncMessage, Target, Version};
+use serde::Serialize;
+
+use self::faults::{Fault, Kind};
+use self::scene::Scene;
+use crate::exit::{Failure, configuration};
+use crate::pattern::MIN_SIDE;
+
+/// Sleeps are cut into pieces of this length, so that SIGINT ends a stall too.
+const NAP: Duration = Duration::from_millis(50);
+const SLOW_PIECES: usize = 16;
+
+/// Publish test pictures as a cv-mmap producer.
+#[derive(Debug, clap::Args)]
+#[command(after_help = faults::HELP)]
+pub struct Args {
+    /// Name to publish under: NAME or cvmmap://INSTANCE[@PREFIX][?namespace=NS]
+    #[arg(default_value = "default")]
+    target: Target,
+    /// Size of the picture in pixels
+    #[arg(long, default_value = "640x360", value_parser = parse_size, value_name = "WxH")]
+    size: (u32, u32),
+    /// Frames per second, 0 = as fast as possible without a pause between frames
+    #[arg(long, default_value_t = 30.0)]
+    fps: f64,
+    /// Pixel format of the left plane
+    #[arg(long, value_enum, default_value_t = Format::Bgr)]
+    format: Format,
+    /// Metadata version; the default is the lowest that carries the planes
+    #[arg(long, value_enum)]
+    metadata: Option<MetadataVersion>,
+    /// Publish a depth plane besides
+    #[arg(long)]
+    depth: bool,
+    /// Unit of the depth plane
+    #[arg(long, value_enum, default_value_t = Unit::Mm)]
+    depth_unit: Unit,
+    /// Publish a confidence plane besides
+    #[arg(long)]
+    confidence: bool,
+    /// Publish the left plane encoded besides
+    #[arg(long, value_enum)]
+    encoded: Option<EncodedCodec>,
+    /// Frames from one key frame of the encoded plane to the next
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    gop: u32,
+    /// Stop after this many frames, 0 = at SIGINT or SIGTERM
+    #[arg(long, default_value_t = 0)]
+    frames: u64,
+    /// What the frames are stamped with
+    #[arg(long, value_enum, default_value_t = Stamps::Unix)]
+    timestamps: Stamps,
+    /// A fault, may be repeated: see below
+    #[arg(long, value_name = "KIND@FRAME[+EVERY][=VALUE]")]
+    fault: Vec<Fault>,
+    /// Print the summary as one JSON line on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Bgr,
+    Rgb,
+    Bgra,
+    Rgba,
+    Gray,
+    Gray16,
+    Yuyv,
+    Yuv,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MetadataVersion {
+    V1,
+    V2,
+    #[value(name = "v2.1")]
+    V2_1,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Unit {
+    Mm,
+    M,
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EncodedCodec {
+    H264,
+    H265,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stamps {
+    /// Unix time, as a camera does
+    Unix,
+    /// Time since the first frame, as a replay does
+    Media,
+}
+
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let (width, height): (u32, u32) = parsed.ok_or_else(|| format!("'{text}' is not WIDTHxHEIGHT"))?;
+    if width.min(height) < MIN_SIDE || width.max(height) > 16384 {
+        return Err(format!("'{text}': width and height are {MIN_SIDE} to 16384"));
+    }
+    Ok((width, height))
+}
+
+/// What is simulated, resolved from the arguments.
+#[derive(Debug)]
+pub struct Plan {
+    target: Target,
+    size: (u32, u32),
+    /// Zero = flat out.
+    interval: Duration,
+    format: (PixelFormat, Depth),
+    version: Version,
+    depth: Option<DepthUnit>,
+    confidence: bool,
+    encoded: Option<Codec>,
+    gop: u32,
+    fps: f64,
+    frames: u64,
+    stamps: Stamps,
+    faults: Vec<Fault>,
+    json: bool,
+}
+
+impl Args {
+    /// Turns the arguments into a plan.
+    ///
+    /// # Errors
+    /// A usage [`Failure`] where they contradict each other.
+    pub fn resolve(self) -> Result<Plan, Failure> {
+        if !(0.0..=10_000.0).contains(&self.fps) {
+            return Err(Failure::usage(format!("--fps {}: it is 0 to 10000", self.fps)));
+        }
+        let needed = match (self.depth || self.confidence, self.encoded) {
+            (_, Some(_)) => Version::V2_1,
+            // Version 2.0 has no holes: confidence alone needs 2.1.
+            (true, None) if !self.depth => Version::V2_1,
+            (true, None) => Version::V2,
+            (false, None) => Version::V1,
+        };
+        let version = match self.metadata {
+            None => needed,
+            Some(MetadataVersion::V1) => Version::V1,
+            Some(MetadataVersion::V2) => Version::V2,
+            Some(MetadataVersion::V2_1) => Version::V2_1,
+        };
+        if version < needed {
+            let message = format!("--metadata {version}: these planes need version {needed}");
+            return Err(Failure::usage(message));
+        }
+        Ok(Plan {
+            target: self.target,
+            size: self.size,
+            interval: if self.fps > 0.0 { Duration::from_secs_f64(1.0 / self.fps) } else { Duration::ZERO },
+            format: match self.format {
+                Format::Bgr => (PixelFormat::Bgr, Depth::U8),
+                Format::Rgb => (PixelFormat::Rgb, Depth::U8),
+                Format::Bgra => (PixelFormat::Bgra, Depth::U8),
+                Format::Rgba => (PixelFormat::Rgba, Depth::U8),
+                Format::Gray => (PixelFormat::Gray, Depth::U8),
+                Format::Gray16 => (PixelFormat::Gray, Depth::U16),
+                Format::Yuyv => (PixelFormat::Yuyv, Depth::U8),
+                Format::Yuv => (PixelFormat::Yuv, Depth::U8),
+            },
+            version,
+            depth: self.depth.then_some(match self.depth_unit {
+                Unit::Mm => DepthUnit::Millimetre,
+                Unit::M => DepthUnit::Metre,
+                Unit::Unknown => DepthUnit::Unspecified,
+            }),
+            confidence: self.confidence,
+            encoded: self.encoded.map(|codec| match codec {
+                EncodedCodec::H264 => Codec::H264,
+                EncodedCodec::H265 => Codec::H265,
+            }),
+            gop: self.gop,
+            fps: self.fps,
+            frames: self.frames,
+            stamps: self.timestamps,
+            faults: self.fault,
+            json: self.json,
+        })
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    frames: u64,
+    bytes: u64,
+    seconds: f64,
+    /// Kinds of faults that were injected, in order.
+    faults: Vec<String>,
+}
+
+/// Runs a plan to its last frame, or to SIGINT or SIGTERM.
+///
+/// # Errors
+/// A [`Failure`] where the target is taken or cannot be published, or an encoder is missing.
+pub fn run(plan: Plan) -> Result<(), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).map_err(configuration)?;
+    }
+    let started = Instant::now();
+    let json = plan.json;
+    let mut simulator = Simulator::new(plan, stop)?;
+    simulator.run()?;
+    let mut summary = simulator.summary;
+    summary.seconds = started.elapsed().as_secs_f64();
+    if json {
+        println!("{}", serde_json::to_string(&summary).expect("plain data"));
+    } else {
+        eprintln!("{} frames, {} bytes in {:.1} s", summary.frames, summary.bytes, summary.seconds);
+    }
+    Ok(())
+}
+
+struct Simulator {
+    plan: Plan,
+    stop: Arc<AtomicBool>,
+    /// `None` while a restart is under way.
+    producer: Option<Producer>,
+    scene: Scene,
+    /// The next frame count.
+    count: u32,
+    /// The frame rendered last, with the count it shows; `ahead` is made while the current one is being published.
+    current: (u32, Metadata, Vec<u8>),
+    ahead: Option<(u32, Metadata, Vec<u8>)>,
+    summary: Summary,
+}
+
+impl Simulator {
+    fn new(plan: Plan, stop: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let mut scene = Scene::new(&plan)?;
+        let mut payload = Vec::new();
+        let metadata = scene.render(0, &mut payload)?;
+        let producer = Producer::create(&plan.target, payload.len()).map_err(configuration)?;
+        Ok(Self {
+            plan,
+            stop,
+            producer: Some(producer),
+            scene,
+            count: 0,
+            current: (0, metadata, payload),
+            ahead: None,
+            summary: Summary::default(),
+        })
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut due = Instant::now();
+        for n in 0.. {
+            if n > 0 {
+                due = (due + self.plan.interval).max(Instant::now() - self.plan.interval);
+                self.sleep(due.saturating_duration_since(Instant::now()));
+            }
+            let struck: Vec<Kind> =
+                self.plan.faults.iter().filter(|fault| fault.strikes(n)).map(|fault| fault.kind).collect();
+            for kind in &struck {
+                self.before(*kind)?;
+            }
+            // Checked after the sleeps, so that none is followed by a frame too many.
+            let last = self.plan.frames > 0 && n >= self.plan.frames;
+            if last || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            self.prepare(n > 0)?;
+            self.current.1.frame.timestamp_ns = match self.plan.stamps {
+                Stamps::Unix => unix_now_ns(),
+                Stamps::Media => started.elapsed().as_nanos() as u64,
+            };
+            self.publish(&struck)?;
+            self.after(&struck)?;
+            self.count = self.count.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    /// Makes `current` the frame that is to be published.
+    fn prepare(&mut self, again: bool) -> Result<(), Failure> {
+        match self.ahead.take() {
+            Some(ahead) if ahead.0 == self.count => self.current = ahead,
+            _ if again => {
+                let (count, metadata, payload) = &mut self.current;
+                *count = self.count;
+                *metadata = self.scene.render(self.count, payload)?;
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, struck: &[Kind]) -> Result<(), Failure> {
+        let producer = self.producer.as_mut().expect("restarts end before the next frame");
+        let (_, metadata, payload) = &self.current;
+        let mut writer = producer.begin(metadata).map_err(configuration)?;
+        fill(&mut writer, payload, struck).map_err(configuration)?;
+        if struck.contains(&Kind::Invalid) {
+            // Version 2: slot 0's width of 0; version 1: a height of 0.
+            let at = if metadata.version.major == 2 { 0x44..0x48 } else { 0x1A..0x1C };
+            writer.header_mut()[at].fill(0);
+        }
+        if self.plan.interval.is_zero() {
+            // Flat out leaves no pause between an announcement and the next fill, so the next frame is made now.
+            let count = self.count.wrapping_add(1);
+            let mut next = Vec::with_capacity(payload.len());
+            let metadata = self.scene.render(count, &mut next)?;
+            self.ahead = Some((count, metadata, next));
+        }
+        writer.commit().map_err(configuration)?;
+        self.summary.frames += 1;
+        self.summary.bytes += payload.len() as u64;
+        Ok(())
+    }
+
+    /// Faults that come before a frame.
+    fn before(&mut self, kind: Kind) -> Result<(), Failure> {
+        self.summary.faults.push(kind.to_string());
+        match kind {
+            Kind::Stall(time) => self.sleep(time),
+            Kind::Reset => self.count = 0,
+            Kind::Restart(time) => {
+                self.producer = None;
+                self.sleep(time);
+                self.count = 0;
+                let producer = Producer::create(&self.plan.target, self.current.2.len());
+                self.producer = Some(producer.map_err(configuration)?);
+            }
+            Kind::Grow(factor) => {
+                let (width, height) = self.plan.size;
+                self.plan.size =
+                    (width.saturating_mul(factor).min(16384), height.saturating_mul(factor).min(16384));
+                self.scene = Scene::new(&self.plan)?;
+                self.ahead = None;
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+
+    /// Faults that come right after a frame was announced.
+    fn after(&mut self, struck: &[Kind]) -> Result<(), Failure> {
+        let producer = self.producer.as_mut().expect("just published");
+        for kind in struck {
+            match kind {
+                Kind::Shrink(bytes) => producer.resize(*bytes as usize).map_err(configuration)?,
+                Kind::Garbage(messages) => {
+                    for i in 0..*messages {
+                        producer.send_raw(&garbage(i, self.current.1.frame)).map_err(configuration)?;
+                    }
+                }
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    fn sleep(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while !self.stop.load(Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            sleep(left.min(NAP));
+        }
+    }
+}
+
+/// Writes the payload, front to back as producers do, as slowly as the faults want.
+fn fill(writer: &mut FrameWriter<'_>, payload: &[u8], struck: &[Kind]) -> Result<(), ProducerError> {
+    let (pieces, pause) = struck
+        .iter()
+        .find_map(|kind| match kind {
+            Kind::Slow(time) => Some((SLOW_PIECES, *time / SLOW_PIECES as u32)),
+            Kind::Pause(time) => Some((2, *time)),
+            _ => None,
+        })
+        .unwrap_or((1, Duration::ZERO));
+    let piece = payload.len().div_ceil(pieces);
+    for (i, bytes) in payload.chunks(piece).enumerate() {
+        if i > 0 {
+            sleep(pause);
+        }
+        writer.write(i * piece, bytes)?;
+    }
+    Ok(())
+}
+
+/// Messages that no reader must take for an announcement: short, long, of another magic, version or label.
+fn garbage(i: u32, frame: cvmmap_ipc::FrameId) -> Vec<u8> {
+    let other = SyncMessage { frame, label: "somebody-else".into() };
+    let mut message = other.to_bytes().expect("a valid label").to_vec();
+    match i % 6 {
+        0 => message.truncate(i as usize % 48),
+        1 => message[0] = 0x7E,
+        2 => message[2] = 9,
+        3 => message = vec![i as u8; 5000],
+        4 => message[0x18..].fill(0xFF),
+        _ => (),
+    }
+    message
+}
