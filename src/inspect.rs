@@ -5,12 +5,13 @@
 use std::time::{Duration, Instant};
 
 use cvmmap_ipc::{
-    Coherence, Counters, Event, Metadata, Reader, ReaderConfig, Region, SegmentInfo, Target, Verdict,
-    peek_segment,
+    Coherence, Counters, Event, Metadata, PlaneKind, Reader, ReaderConfig, Region, SegmentInfo, Target,
+    Verdict, peek_segment,
 };
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, configuration};
+use crate::pattern::Pattern;
 
 /// Show a target's names, header and planes, and measure its frames for a while.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,12 @@ pub struct Args {
     /// Evidence that a frame needs to count as whole: metadata, verify or next-sync
     #[arg(long, default_value_t = Coherence::Verify)]
     coherence: Coherence,
+    /// Check that each accepted picture is one whole frame of the simulator, to the byte, and the one announced
+    #[arg(long)]
+    pattern: bool,
+    /// Spend this long on each frame, as a busy consumer does
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    busy_ms: u64,
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -39,6 +46,16 @@ struct Measured {
     /// The last header that was read with a frame.
     header: Option<Metadata>,
     last_refusal: Option<String>,
+    /// Accepted pictures that were not one whole frame, and what the last of them showed.
+    accepted_torn: u64,
+    last_torn: Option<String>,
+}
+
+/// A copied payload and what it should hold.
+#[derive(Default)]
+struct Copied {
+    payload: Vec<u8>,
+    header: Option<Metadata>,
 }
 
 /// Inspects a target and prints the report.
@@ -69,10 +86,32 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+impl Measured {
+    /// Takes in an accepted frame.
+    fn take(&mut self, args: &Args, copied: &Copied) {
+        let Some(header) = &copied.header else { return };
+        if args.pattern
+            && let Err(why) = check(header, &copied.payload)
+        {
+            self.accepted_torn += 1;
+            self.last_torn = Some(format!("frame {}: {why}", header.frame.count));
+        }
+        self.header = Some(header.clone());
+    }
+}
+
+fn check(header: &Metadata, payload: &[u8]) -> Result<(), String> {
+    let left = header.plane(PlaneKind::Left).expect("every frame has a left plane");
+    let pattern = Pattern::new(left.pixel_format, left.depth, left.width, left.height)
+        .ok_or("the simulator has no such format or size")?;
+    let count = pattern.check(payload, left.stride as usize).map_err(|error| error.to_string())?;
+    if count == header.frame.count { Ok(()) } else { Err(format!("the picture is frame {count}")) }
+}
+
 fn measure(args: &Args) -> Result<Measured, Failure> {
     let mut reader = Reader::open(ReaderConfig::new(&args.target, args.coherence)).map_err(configuration)?;
     let mut measured = Measured::default();
-    let mut payload = Vec::new();
+    let [mut copied, mut held] = [Copied::default(), Copied::default()];
     let started = Instant::now();
     let end = started + Duration::from_secs_f64(args.seconds);
     let mut span: Option<[(Instant, u32); 2]> = None;
@@ -87,18 +126,26 @@ fn measure(args: &Args) -> Result<Measured, Failure> {
             }
             _ => span = Some([seen; 2]),
         }
+        if arrival.settled == Some(Verdict::Accept) {
+            measured.take(args, &held);
+        }
         match reader.begin(&arrival) {
             Ok(mut frame) => {
                 let metadata = frame.metadata().clone();
                 let size = metadata.payload_size as usize;
-                payload.resize(size, 0);
+                copied.payload.resize(size, 0);
                 let whole = Region { offset: 0, stride: size, row_bytes: size, rows: 1 };
-                if frame.copy(whole, &mut payload, size) != Verdict::Copy {
-                    measured.header = Some(metadata);
+                let verdict = frame.copy(whole, &mut copied.payload, size);
+                copied.header = Some(metadata);
+                match verdict {
+                    Verdict::Accept => measured.take(args, &copied),
+                    Verdict::AwaitNext => std::mem::swap(&mut copied, &mut held),
+                    Verdict::Copy | Verdict::Refuse(_) => (),
                 }
             }
             Err(refusal) => measured.last_refusal = Some(refusal.to_string()),
         }
+        std::thread::sleep(Duration::from_millis(args.busy_ms));
         if Instant::now() >= end {
             break;
         }
@@ -164,6 +211,8 @@ fn report(args: &Args, segment: Result<SegmentInfo, String>, measured: &Measured
             "resets": c.resets,
             "ignored_messages": c.ignored_messages,
             "last_refusal": measured.last_refusal,
+            "accepted_torn": args.pattern.then_some(measured.accepted_torn),
+            "last_torn": measured.last_torn,
         },
     })
 }

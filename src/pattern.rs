@@ -37,17 +37,20 @@ pub struct Pattern {
     height: usize,
     /// One row of colours, a period longer than the picture is wide.
     ramp: Vec<u8>,
+    /// A black and a white pixel.
+    levels: [Vec<u8>; 2],
 }
 
 impl Pattern {
     /// `None` where the format is none of those that GStreamer knows too, or a side is shorter than [`MIN_SIDE`].
     pub fn new(format: PixelFormat, depth: Depth, width: u32, height: u32) -> Option<Self> {
-        if width.min(height) < MIN_SIDE || pixel(format, depth, [0; 3], 0).is_none() {
+        if width.min(height) < MIN_SIDE {
             return None;
         }
+        let levels = [pixel(format, depth, [0; 3], 0)?, pixel(format, depth, [255; 3], 0)?];
         let (width, height) = (width as usize, height as usize);
         let ramp = (0..width + PERIOD).flat_map(|x| pixel(format, depth, colour(x), x).expect("just tried"));
-        Some(Self { format, depth, width, height, ramp: ramp.collect() })
+        Some(Self { format, depth, width, height, ramp: ramp.collect(), levels })
     }
 
     /// Bytes of a packed row.
@@ -56,22 +59,29 @@ impl Pattern {
     }
 
     fn pixel_bytes(&self) -> usize {
-        self.ramp.len() / (self.width + PERIOD)
+        self.levels[0].len()
     }
 
     /// Renders frame `count` with rows `stride` bytes apart.
     pub fn render(&self, count: u32, to: &mut [u8], stride: usize) {
-        let bytes = self.row_bytes();
-        for (row, line) in to.chunks_mut(stride).take(self.height).enumerate() {
-            let shift = (row + (count.wrapping_mul(SHIFT_PER_FRAME)) as usize) % PERIOD & !1;
-            line[..bytes].copy_from_slice(&self.ramp[shift * self.pixel_bytes()..][..bytes]);
+        for (y, row) in to.chunks_mut(stride).take(self.height).enumerate() {
+            self.render_row(count, y, &mut row[..self.row_bytes()]);
         }
-        self.draw_digits(count, to, stride);
+    }
+
+    /// Renders row `y` of frame `count`.
+    pub fn render_row(&self, count: u32, y: usize, row: &mut [u8]) {
+        // Even, so that pairs of YUYV pixels stay together.
+        let shift = (y + count.wrapping_mul(SHIFT_PER_FRAME) as usize) % PERIOD & !1;
+        row.copy_from_slice(&self.ramp[shift * self.pixel_bytes()..][..row.len()]);
+        self.draw_digits(count, y, row);
+        let block = self.block();
         for (left, top) in self.markers() {
-            let block = self.block();
-            for (bit, set) in bits(count).into_iter().enumerate() {
-                let (column, row) = (bit % MARKER.0, bit / MARKER.0);
-                self.fill(to, stride, left + column * block, top + row * block, block, set);
+            let Some(line) = y.checked_sub(top).map(|y| y / block).filter(|line| *line < MARKER.1) else {
+                continue;
+            };
+            for column in 0..MARKER.0 {
+                self.fill(row, left + column * block, block, bits(count)[line * MARKER.0 + column]);
             }
         }
     }
@@ -123,32 +133,24 @@ impl Pattern {
         [((self.width - MARKER.0 * block) & !1, 0), (0, self.height - MARKER.1 * block)]
     }
 
-    fn draw_digits(&self, count: u32, to: &mut [u8], stride: usize) {
+    fn draw_digits(&self, count: u32, y: usize, row: &mut [u8]) {
         let scale = ((self.width / 2) / (DIGITS * 8)).min(self.height / 32) & !1;
-        if scale == 0 {
-            return;
-        }
-        for (i, digit) in
-            format!("{count:07}").chars().rev().take(DIGITS).collect::<Vec<_>>().iter().rev().enumerate()
-        {
-            let glyph = font8x8::legacy::BASIC_LEGACY[*digit as usize];
-            for (y, line) in glyph.into_iter().enumerate() {
-                for x in 0..8 {
-                    self.fill(to, stride, (i * 8 + x) * scale, y * scale, scale, line >> x & 1 != 0);
-                }
+        let Some(line) = y.checked_div(scale).filter(|line| *line < 8) else { return };
+        let text = format!("{count:0DIGITS$}");
+        // The last digits are those that change.
+        for (i, digit) in text.bytes().skip(text.len() - DIGITS).enumerate() {
+            let glyph = font8x8::legacy::BASIC_LEGACY[usize::from(digit)];
+            for x in 0..8 {
+                self.fill(row, (i * 8 + x) * scale, scale, glyph[line] >> x & 1 != 0);
             }
         }
     }
 
-    /// Fills a square with white or black.
-    fn fill(&self, to: &mut [u8], stride: usize, left: usize, top: usize, side: usize, white: bool) {
-        let level = if white { 255 } else { 0 };
-        let size = self.pixel_bytes();
-        for y in top..top + side {
-            for x in left..left + side {
-                let value = pixel(self.format, self.depth, [level; 3], x).expect("checked by new");
-                to[y * stride + x * size..][..size].copy_from_slice(&value);
-            }
+    /// Fills `width` pixels of a row with white or black.
+    fn fill(&self, row: &mut [u8], left: usize, width: usize, white: bool) {
+        let level = &self.levels[usize::from(white)];
+        for pixel in row[left * level.len()..].chunks_exact_mut(level.len()).take(width) {
+            pixel.copy_from_slice(level);
         }
     }
 

@@ -17,6 +17,11 @@ pub(super) struct Encoder {
     frames: u64,
 }
 
+pub(super) struct AccessUnit {
+    pub bytes: Vec<u8>,
+    pub info: EncodedInfo,
+}
+
 /// An encoder that takes longer for one picture does not work.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(10);
 
@@ -68,7 +73,7 @@ impl Encoder {
     }
 
     /// Encodes a packed picture.
-    pub fn encode(&mut self, picture: &[u8]) -> Result<(Vec<u8>, EncodedInfo), Failure> {
+    pub fn encode(&mut self, picture: &[u8]) -> Result<AccessUnit, Failure> {
         let failed =
             |why: String| Failure::new(Exit::Pipeline, format!("encoding the simulator's picture: {why}"));
         let pts = gst::ClockTime::SECOND
@@ -80,7 +85,7 @@ impl Encoder {
         self.source.push_buffer(buffer).map_err(|error| failed(error.to_string()))?;
         let sample = self.sink.try_pull_sample(PATIENCE).ok_or_else(|| failed(self.trouble()))?;
         let buffer = sample.buffer().ok_or_else(|| failed("a sample without a buffer".into()))?;
-        let unit = buffer.map_readable().map_err(|error| failed(error.to_string()))?.to_vec();
+        let bytes = buffer.map_readable().map_err(|error| failed(error.to_string()))?.to_vec();
         let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         let info = EncodedInfo {
             codec: self.codec,
@@ -89,7 +94,7 @@ impl Encoder {
             frame_rate: frame_rate(self.fps),
             stream_pts_ns: pts.nseconds(),
         };
-        Ok((unit, info))
+        Ok(AccessUnit { bytes, info })
     }
 
     /// Rows as GStreamer lays them out by default, which pads them to four bytes.

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use cvmmap_ipc::clock::unix_now_ns;
 use cvmmap_ipc::metadata::{Codec, Depth, DepthUnit, PixelFormat};
-use cvmmap_ipc::{FrameWriter, Metadata, Producer, ProducerError, SyncMessage, Target, Version};
+use cvmmap_ipc::{FrameId, Metadata, Producer, ProducerError, SyncMessage, Target, Version};
 use serde::Serialize;
 
+use self::encoder::AccessUnit;
 use self::faults::{Fault, Kind};
 use self::scene::Scene;
 use crate::exit::{Failure, configuration};
@@ -245,28 +246,14 @@ struct Simulator {
     scene: Scene,
     /// The next frame count.
     count: u32,
-    /// The frame rendered last, with the count it shows; `ahead` is made while the current one is being published.
-    current: (u32, Metadata, Vec<u8>),
-    ahead: Option<(u32, Metadata, Vec<u8>)>,
     summary: Summary,
 }
 
 impl Simulator {
     fn new(plan: Plan, stop: Arc<AtomicBool>) -> Result<Self, Failure> {
-        let mut scene = Scene::new(&plan)?;
-        let mut payload = Vec::new();
-        let metadata = scene.render(0, &mut payload)?;
-        let producer = Producer::create(&plan.target, payload.len()).map_err(configuration)?;
-        Ok(Self {
-            plan,
-            stop,
-            producer: Some(producer),
-            scene,
-            count: 0,
-            current: (0, metadata, payload),
-            ahead: None,
-            summary: Summary::default(),
-        })
+        let scene = Scene::new(&plan)?;
+        let producer = create(&plan.target, &scene)?;
+        Ok(Self { plan, stop, producer: Some(producer), scene, count: 0, summary: Summary::default() })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -287,52 +274,61 @@ impl Simulator {
             if last || self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            self.prepare(n > 0)?;
-            self.current.1.frame.timestamp_ns = match self.plan.stamps {
+            let encoded = self.scene.encode(self.count)?;
+            let mut metadata = self.scene.metadata(self.count, encoded.as_ref());
+            metadata.frame.timestamp_ns = match self.plan.stamps {
                 Stamps::Unix => unix_now_ns(),
                 Stamps::Media => started.elapsed().as_nanos() as u64,
             };
-            self.publish(&struck)?;
-            self.after(&struck)?;
+            self.publish(&metadata, encoded.as_ref(), &struck).map_err(configuration)?;
+            self.after(metadata.frame, &struck).map_err(configuration)?;
             self.count = self.count.wrapping_add(1);
         }
         Ok(())
     }
 
-    /// Makes `current` the frame that is to be published.
-    fn prepare(&mut self, again: bool) -> Result<(), Failure> {
-        match self.ahead.take() {
-            Some(ahead) if ahead.0 == self.count => self.current = ahead,
-            _ if again => {
-                let (count, metadata, payload) = &mut self.current;
-                *count = self.count;
-                *metadata = self.scene.render(self.count, payload)?;
-            }
-            _ => (),
-        }
-        Ok(())
-    }
-
-    fn publish(&mut self, struck: &[Kind]) -> Result<(), Failure> {
+    /// Publishes a frame front to back as producers do, as slowly as the faults want.
+    fn publish(
+        &mut self,
+        metadata: &Metadata,
+        encoded: Option<&AccessUnit>,
+        struck: &[Kind],
+    ) -> Result<(), ProducerError> {
         let producer = self.producer.as_mut().expect("restarts end before the next frame");
-        let (_, metadata, payload) = &self.current;
-        let mut writer = producer.begin(metadata).map_err(configuration)?;
-        fill(&mut writer, payload, struck).map_err(configuration)?;
+        let mut writer = producer.begin(metadata)?;
+        let total = metadata.payload_size as usize;
+        let (pieces, pause) = struck
+            .iter()
+            .find_map(|kind| match kind {
+                Kind::Slow(time) => Some((SLOW_PIECES, *time / SLOW_PIECES as u32)),
+                Kind::Pause(time) => Some((2, *time)),
+                _ => None,
+            })
+            .unwrap_or((1, Duration::ZERO));
+        let mut written = 0;
+        let mut write = |bytes: &[u8]| {
+            // A pause where a piece ends, so none before the first and none after the last.
+            if written * pieces / total < (written + bytes.len()) * pieces / total
+                && written + bytes.len() < total
+            {
+                sleep(pause);
+            }
+            writer.write(written, bytes)?;
+            written += bytes.len();
+            Ok::<(), ProducerError>(())
+        };
+        self.scene.fill(metadata.frame.count, &mut write)?;
+        if let Some(unit) = encoded {
+            write(&unit.bytes)?;
+        }
         if struck.contains(&Kind::Invalid) {
             // Version 2: slot 0's width of 0; version 1: a height of 0.
             let at = if metadata.version.major == 2 { 0x44..0x48 } else { 0x1A..0x1C };
             writer.header_mut()[at].fill(0);
         }
-        if self.plan.interval.is_zero() {
-            // Flat out leaves no pause between an announcement and the next fill, so the next frame is made now.
-            let count = self.count.wrapping_add(1);
-            let mut next = Vec::with_capacity(payload.len());
-            let metadata = self.scene.render(count, &mut next)?;
-            self.ahead = Some((count, metadata, next));
-        }
-        writer.commit().map_err(configuration)?;
+        writer.commit()?;
         self.summary.frames += 1;
-        self.summary.bytes += payload.len() as u64;
+        self.summary.bytes += total as u64;
         Ok(())
     }
 
@@ -346,15 +342,13 @@ impl Simulator {
                 self.producer = None;
                 self.sleep(time);
                 self.count = 0;
-                let producer = Producer::create(&self.plan.target, self.current.2.len());
-                self.producer = Some(producer.map_err(configuration)?);
+                self.producer = Some(create(&self.plan.target, &self.scene)?);
             }
             Kind::Grow(factor) => {
                 let (width, height) = self.plan.size;
                 self.plan.size =
                     (width.saturating_mul(factor).min(16384), height.saturating_mul(factor).min(16384));
                 self.scene = Scene::new(&self.plan)?;
-                self.ahead = None;
             }
             _ => (),
         }
@@ -362,14 +356,14 @@ impl Simulator {
     }
 
     /// Faults that come right after a frame was announced.
-    fn after(&mut self, struck: &[Kind]) -> Result<(), Failure> {
+    fn after(&mut self, frame: FrameId, struck: &[Kind]) -> Result<(), ProducerError> {
         let producer = self.producer.as_mut().expect("just published");
         for kind in struck {
             match kind {
-                Kind::Shrink(bytes) => producer.resize(*bytes as usize).map_err(configuration)?,
+                Kind::Shrink(bytes) => producer.resize(*bytes as usize)?,
                 Kind::Garbage(messages) => {
                     for i in 0..*messages {
-                        producer.send_raw(&garbage(i, self.current.1.frame)).map_err(configuration)?;
+                        producer.send_raw(&garbage(i, frame))?;
                     }
                 }
                 _ => (),
@@ -390,28 +384,13 @@ impl Simulator {
     }
 }
 
-/// Writes the payload, front to back as producers do, as slowly as the faults want.
-fn fill(writer: &mut FrameWriter<'_>, payload: &[u8], struck: &[Kind]) -> Result<(), ProducerError> {
-    let (pieces, pause) = struck
-        .iter()
-        .find_map(|kind| match kind {
-            Kind::Slow(time) => Some((SLOW_PIECES, *time / SLOW_PIECES as u32)),
-            Kind::Pause(time) => Some((2, *time)),
-            _ => None,
-        })
-        .unwrap_or((1, Duration::ZERO));
-    let piece = payload.len().div_ceil(pieces);
-    for (i, bytes) in payload.chunks(piece).enumerate() {
-        if i > 0 {
-            sleep(pause);
-        }
-        writer.write(i * piece, bytes)?;
-    }
-    Ok(())
+/// A segment that has room for a frame of the scene, before the first is published.
+fn create(target: &Target, scene: &Scene) -> Result<Producer, Failure> {
+    Producer::create(target, scene.metadata(0, None).payload_size as usize).map_err(configuration)
 }
 
 /// Messages that no reader must take for an announcement: short, long, of another magic, version or label.
-fn garbage(i: u32, frame: cvmmap_ipc::FrameId) -> Vec<u8> {
+fn garbage(i: u32, frame: FrameId) -> Vec<u8> {
     let other = SyncMessage { frame, label: "somebody-else".into() };
     let mut message = other.to_bytes().expect("a valid label").to_vec();
     match i % 6 {

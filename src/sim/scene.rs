@@ -6,7 +6,7 @@ use cvmmap_ipc::metadata::{Depth, DepthUnit, PixelFormat};
 use cvmmap_ipc::{FrameId, Metadata, Plane, PlaneKind, Version};
 
 use super::Plan;
-use super::encoder::Encoder;
+use super::encoder::{AccessUnit, Encoder};
 use crate::exit::{Failure, configuration};
 use crate::pattern::{Pattern, depth_at};
 
@@ -52,34 +52,37 @@ impl Scene {
         Ok(Self { version: plan.version, pattern, left, values, unit, encoder })
     }
 
-    /// Renders frame `count` into `payload`; the stamp is left to the caller.
-    pub fn render(&mut self, count: u32, payload: &mut Vec<u8>) -> Result<Metadata, Failure> {
-        let stride = self.left.stride as usize;
-        let size =
-            self.left.size as usize + self.values.iter().map(|(plane, _)| plane.size as usize).sum::<usize>();
-        payload.resize(size, 0);
-        let (left, mut rest) = payload.split_at_mut(self.left.size as usize);
-        self.pattern.render(count, left, stride);
-        for (plane, ramp) in &self.values {
-            let (values, others) = rest.split_at_mut(plane.size as usize);
-            rest = others;
-            for (y, row) in values.chunks_exact_mut(plane.stride as usize).enumerate() {
-                let shift = count.wrapping_add(y as u32) % PERIOD;
-                row.copy_from_slice(&ramp[shift as usize * 4..][..row.len()]);
-            }
-        }
-        let encoded = match &mut self.encoder {
-            Some(encoder) => Some(encoder.encode(&payload[..self.left.size as usize])?),
-            None => None,
-        };
-        let unit = encoded.as_ref().map(|(unit, _)| Plane::access_unit(unit.len() as u32));
+    /// What frame `count` is published with. The stamp, and the access unit's own plane, are the caller's.
+    pub fn metadata(&self, count: u32, encoded: Option<&AccessUnit>) -> Metadata {
+        let unit = encoded.map(|unit| Plane::access_unit(unit.bytes.len() as u32));
         let planes = [self.left].into_iter().chain(self.values.iter().map(|(plane, _)| *plane)).chain(unit);
         let mut metadata = Metadata::new(self.version, FrameId { count, timestamp_ns: 0 }, planes);
         metadata.depth_unit = self.unit;
-        if let Some((unit, info)) = encoded {
-            payload.extend_from_slice(&unit);
-            metadata.encoded = Some(info);
+        metadata.encoded = encoded.map(|unit| unit.info);
+        metadata
+    }
+
+    /// Encodes frame `count`, where the plan wants that.
+    pub fn encode(&mut self, count: u32) -> Result<Option<AccessUnit>, Failure> {
+        let Some(encoder) = &mut self.encoder else { return Ok(None) };
+        let mut picture = vec![0; self.left.size as usize];
+        self.pattern.render(count, &mut picture, self.left.stride as usize);
+        encoder.encode(&picture).map(Some)
+    }
+
+    /// Hands the raw planes of frame `count` to `write`, row by row and front to back.
+    pub fn fill<E>(&self, count: u32, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut row = vec![0; self.left.stride as usize];
+        for y in 0..self.left.height as usize {
+            self.pattern.render_row(count, y, &mut row);
+            write(&row)?;
         }
-        Ok(metadata)
+        for (plane, ramp) in &self.values {
+            for y in 0..plane.height {
+                let shift = count.wrapping_add(y) % PERIOD;
+                write(&ramp[shift as usize * 4..][..plane.stride as usize])?;
+            }
+        }
+        Ok(())
     }
 }

@@ -61,7 +61,7 @@ pub enum Cause {
     MetadataChanged,
     /// The payload changed after it was copied.
     PayloadChanged,
-    /// The copy ended after the next frame was due.
+    /// The copy ended when the next frame was due, or the producer was caught writing too often to be trusted.
     Overrun,
     /// The segment lost pages that the plane needs.
     PagesLost,
@@ -114,6 +114,8 @@ pub struct CopyEvidence {
     pub ended_ns: u64,
     /// Unix time in ns at which the next frame may come under way, where the pace is known.
     pub due_ns: Option<u64>,
+    /// The producer was caught writing during several of the last copies.
+    pub restless: bool,
 }
 
 /// Judges a frame by what was seen of it, at any point of the read.
@@ -141,6 +143,7 @@ pub fn judge(level: Coherence, seen: &Evidence) -> Verdict {
     match level {
         Coherence::Metadata => Accept,
         Coherence::Verify if !copy.payload_unchanged => Refuse(Cause::PayloadChanged),
+        Coherence::Verify if copy.restless => Refuse(Cause::Overrun),
         Coherence::Verify if copy.due_ns.is_some_and(|due| copy.ended_ns > due) => Refuse(Cause::Overrun),
         Coherence::Verify => Accept,
         Coherence::NextSync => match seen.next {
@@ -163,6 +166,7 @@ mod tests {
         intact: true,
         ended_ns: 1_500,
         due_ns: Some(2_000),
+        restless: false,
     };
     const GOOD: Evidence =
         Evidence { announced: N, fresh: true, same_clock: true, before: N, copy: Some(COPY), next: None };
@@ -203,6 +207,8 @@ mod tests {
         assert_eq!(changed, [Accept, Refuse(Cause::PayloadChanged), AwaitNext]);
         let late = with(CopyEvidence { ended_ns: 2_001, ..COPY });
         assert_eq!(late, [Accept, Refuse(Cause::Overrun), AwaitNext]);
+        let restless = with(CopyEvidence { restless: true, ..COPY });
+        assert_eq!(restless, [Accept, Refuse(Cause::Overrun), AwaitNext]);
         assert_eq!(with(CopyEvidence { due_ns: None, ..COPY }), [Accept, Accept, AwaitNext]);
     }
 

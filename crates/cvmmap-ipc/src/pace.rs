@@ -3,53 +3,96 @@
 //! When the next frame is due: the pace of a producer, learned from its sync messages.
 //!
 //! `verify` cannot see a producer that began the next frame before the copy and paused for all of it: nothing moves
-//! then. But such a frame is already due, and the stamps tell when that is.
+//! then. But such a frame is already due, and the stamps tell when that is: a producer that stamps right before it
+//! fills cannot begin the next frame before `stamp + interval`.
+//!
+//! Others stamp long before (a sensor with a pipeline behind it), so that each frame is overdue when it arrives. They
+//! get a quarter of an interval from the expected arrival, once many copies in a row were seen to hold still. A
+//! producer without any pause between its frames never gets there: it is caught writing, and its delay is all fill,
+//! so just an interval long.
+//!
+//! And whoever was caught writing during several of the last copies is not trusted with the others either.
 
 use std::collections::VecDeque;
 
 use crate::clock::is_same_clock;
 use crate::sync::FrameId;
 
-const INTERVALS: usize = 8;
+const INTERVALS: usize = 256;
+/// The interval is the third shortest: one hiccup of a producer, with a short interval after it, is no faster pace.
+const SHORTEST: usize = 2;
 const DELAYS: usize = 32;
+/// Copies that are remembered, and how many of them may have been caught by a write.
+const COPIES: u32 = u16::BITS;
+const CAUGHT: u32 = 1;
+/// A delay this near to the interval is the fill of a producer that never pauses, in ns.
+const NO_PAUSE: u64 = 1_000_000;
 
-/// Shortest frame interval and shortest capture-to-arrival delay of the last frames, both in ns.
+/// Frame intervals and capture-to-arrival delays of the last frames in ns, and how their copies went.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    last: Option<FrameId>,
+    /// The last frame, with the time of it that intervals are measured by.
+    last: Option<(FrameId, u64)>,
     intervals: VecDeque<u64>,
+    /// Empty where the stamps are not of this clock; intervals are then measured between arrivals.
     delays: VecDeque<u64>,
+    /// How many copies were seen, up to [`COPIES`], and a bit for each of them that was caught by a write.
+    copies: u32,
+    caught: u16,
 }
 
 impl Pace {
-    /// Takes in a frame's sync; `arrival` is Unix time in ns, of fresh syncs only (queued ones say nothing of delay).
+    /// Takes in a frame's sync; `arrival` is Unix time in ns, `None` for one that was found queued.
     pub(crate) fn observe(&mut self, frame: FrameId, arrival: Option<u64>) {
-        if let Some(last) = self.last {
-            let frames = u64::from(frame.count.wrapping_sub(last.count));
-            match frame.timestamp_ns.checked_sub(last.timestamp_ns) {
-                Some(elapsed) if frame.count > last.count => {
-                    push(&mut self.intervals, INTERVALS, elapsed / frames)
-                }
-                _ => *self = Self::default(),
-            }
+        if self.last.is_some_and(|(last, _)| frame.count < last.count) {
+            *self = Self::default();
         }
-        self.last = Some(frame);
+        let same_clock = arrival.map_or(!self.delays.is_empty(), |at| is_same_clock(frame.timestamp_ns, at));
+        let Some(time) = (if same_clock { Some(frame.timestamp_ns) } else { arrival }) else {
+            self.last = None;
+            return;
+        };
+        if let Some((last, since)) = self.last.replace((frame, time))
+            && frame.count > last.count
+            && let Some(elapsed) = time.checked_sub(since)
+        {
+            push(&mut self.intervals, INTERVALS, elapsed / u64::from(frame.count - last.count));
+        }
         if let Some(arrival) = arrival
-            && is_same_clock(frame.timestamp_ns, arrival)
+            && same_clock
         {
             push(&mut self.delays, DELAYS, arrival.saturating_sub(frame.timestamp_ns));
         }
     }
 
-    /// Unix time in ns until which the slot is taken to hold the frame stamped `timestamp_ns`; `None` while the pace
-    /// is unknown, or the stamps are not of this clock.
-    ///
-    /// A producer that stamps right before it fills cannot begin the next frame before `stamp + interval`. One that
-    /// stamps long before (a sensor with a pipeline behind it) is given half an interval from the expected arrival.
-    pub(crate) fn due(&self, timestamp_ns: u64) -> Option<u64> {
-        let interval = *self.intervals.iter().min()?;
-        let delay = *self.delays.iter().min()?;
-        Some(timestamp_ns.saturating_add(interval.max(delay.saturating_add(interval / 2))))
+    /// Takes note of a copy: whether metadata and payload held still for it.
+    pub(crate) fn copied(&mut self, still: bool) {
+        self.copies = (self.copies + 1).min(COPIES);
+        self.caught = self.caught << 1 | u16::from(!still);
+    }
+
+    /// Whether the producer was caught writing during several of the last copies.
+    pub(crate) fn is_restless(&self) -> bool {
+        self.caught.count_ones() > CAUGHT
+    }
+
+    /// Whether the time between two frames was seen, so that a frame can be told to be overdue.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.intervals.is_empty()
+    }
+
+    /// Unix time in ns until which the slot is taken to hold the frame stamped `timestamp_ns` that arrived at
+    /// `arrival_ns`; `None` while the pace is unknown.
+    pub(crate) fn due(&self, timestamp_ns: u64, arrival_ns: u64) -> Option<u64> {
+        let mut intervals: Vec<u64> = self.intervals.iter().copied().collect();
+        let nth = SHORTEST.min(intervals.len().checked_sub(1)?);
+        let (_, &mut interval, _) = intervals.select_nth_unstable(nth);
+        let Some(&delay) = self.delays.iter().min() else {
+            return Some(arrival_ns.saturating_add(interval / 4));
+        };
+        let pauses = self.copies == COPIES && delay.abs_diff(interval) > NO_PAUSE;
+        let from_arrival = if pauses { delay.saturating_add(interval / 4) } else { 0 };
+        Some(timestamp_ns.saturating_add(interval.max(from_arrival)))
     }
 }
 
@@ -78,37 +121,58 @@ mod tests {
 
     #[test]
     fn prompt_stamps_leave_a_whole_interval() {
-        assert_eq!(paced(33 * MS, 2 * MS).due(START), Some(START + 33 * MS));
+        assert_eq!(paced(33 * MS, 2 * MS).due(START, START), Some(START + 33 * MS));
     }
 
     #[test]
-    fn old_stamps_leave_half_an_interval_from_the_arrival() {
-        assert_eq!(paced(33 * MS, 50 * MS).due(START), Some(START + 50 * MS + 33 * MS / 2));
+    fn old_stamps_leave_a_quarter_from_the_arrival_once_copies_hold_still() {
+        let mut pace = paced(32 * MS, 50 * MS);
+        assert_eq!(pace.due(START, START), Some(START + 32 * MS));
+        (0..COPIES).for_each(|_| pace.copied(true));
+        assert_eq!(pace.due(START, START), Some(START + 58 * MS));
     }
 
     #[test]
-    fn flat_out_leaves_less_than_a_copy() {
-        // Fill 0.2 ms, wake-up 0.05 ms: a copy of 0.2 ms that starts on arrival ends too late.
-        let due = paced(200_000, 250_000).due(START).unwrap();
-        assert!(START + 250_000 + 200_000 > due);
+    fn flat_out_is_overdue_on_arrival() {
+        // Fill 5 ms, wake-up 0.1 ms; even if the fill pauses in a way that no copy ever sees.
+        let mut pace = paced(5 * MS, 5 * MS + MS / 10);
+        (0..100).for_each(|_| pace.copied(true));
+        assert_eq!(pace.due(START, START), Some(START + 5 * MS));
     }
 
     #[test]
-    fn a_skipped_frame_does_not_stretch_the_pace_and_a_reset_forgets_it() {
-        let mut pace = Pace::default();
-        pace.observe(FrameId { count: 1, timestamp_ns: START }, Some(START));
-        pace.observe(FrameId { count: 4, timestamp_ns: START + 30 * MS }, Some(START + 30 * MS));
-        assert_eq!(pace.due(START), Some(START + 10 * MS));
-        pace.observe(FrameId { count: 0, timestamp_ns: START + 40 * MS }, None);
-        assert_eq!(pace.due(START), None);
+    fn one_caught_copy_is_forgiven_two_are_not() {
+        let mut pace = paced(32 * MS, 2 * MS);
+        pace.copied(false);
+        assert!(!pace.is_restless());
+        pace.copied(false);
+        assert!(pace.is_restless());
+        (0..COPIES - 1).for_each(|_| pace.copied(true));
+        assert!(!pace.is_restless());
     }
 
     #[test]
-    fn media_time_has_no_due_time() {
+    fn a_hiccup_or_a_skipped_frame_is_no_faster_pace_and_a_reset_forgets_it() {
+        let mut pace = paced(10 * MS, MS);
+        let at = |count: u32, ms: u64| FrameId { count, timestamp_ns: START + ms * MS };
+        pace.observe(at(20, 230), Some(START + 231 * MS));
+        pace.observe(at(21, 231), Some(START + 232 * MS));
+        pace.observe(at(24, 260), None);
+        assert_eq!(pace.due(START, START), Some(START + 10 * MS));
+        pace.observe(at(0, 270), None);
+        assert_eq!(pace.due(START, START), None);
+        assert!(!pace.is_known());
+    }
+
+    #[test]
+    fn media_time_is_paced_by_its_arrivals() {
         let mut pace = Pace::default();
         for i in 0..5u32 {
-            pace.observe(FrameId { count: i, timestamp_ns: u64::from(i) * MS }, Some(START));
+            pace.observe(
+                FrameId { count: i, timestamp_ns: u64::from(i) },
+                Some(START + u64::from(i) * 8 * MS),
+            );
         }
-        assert_eq!(pace.due(5 * MS), None);
+        assert_eq!(pace.due(4, START), Some(START + 2 * MS));
     }
 }

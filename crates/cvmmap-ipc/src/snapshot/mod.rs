@@ -32,6 +32,10 @@ const LOOK_EDGE: usize = 4 << 10;
 const LOOK_STEP: usize = 16 << 10;
 const LOOK_LINE: usize = 64;
 
+/// While the pace is unknown (the first frame, and the first after a reset), `verify` looks at a copy once more after
+/// this time: a producer without pauses has published the next frame by then.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+
 /// Which producer to read, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderConfig {
@@ -106,7 +110,7 @@ pub struct Counters {
     pub torn_metadata: u64,
     /// Of those, found by payload that changed after it was copied.
     pub torn_payload: u64,
-    /// Of those, ended after the next frame was due (`verify`), or unproven by its stamp (`next-sync`).
+    /// Of those, ended when the next frame was due (`verify`), or unproven by its stamp (`next-sync`).
     pub torn_unproven: u64,
     /// The segment was missing, too small, or lost pages during the copy.
     pub lost: u64,
@@ -377,7 +381,9 @@ impl Reader {
         // What is still held was never settled, and now never will be.
         self.pending = None;
         match self.try_begin(arrival) {
-            Ok((bytes, metadata, evidence)) => Ok(Frame { reader: self, bytes, metadata, evidence }),
+            Ok((bytes, metadata, evidence)) => {
+                Ok(Frame { reader: self, bytes, metadata, evidence, arrived_ns: arrival.unix_ns })
+            }
             Err(refusal) => {
                 match &refusal {
                     Refusal::Incoherent(cause) => self.count(Verdict::Refuse(*cause), 0),
@@ -534,6 +540,7 @@ pub struct Frame<'a> {
     bytes: [u8; METADATA_SIZE],
     metadata: Metadata,
     evidence: Evidence,
+    arrived_ns: u64,
 }
 
 impl Frame<'_> {
@@ -575,15 +582,24 @@ impl Frame<'_> {
             );
         }
         let ended_ns = unix_now_ns();
-        let payload_unchanged = reader.config.coherence != Coherence::Verify
-            || unchanged(mapping, &region, to, to_stride, self.metadata.frame.count);
-        let metadata_unchanged = mapping.read_metadata() == self.bytes;
+        let verify = reader.config.coherence == Coherence::Verify;
+        let look = || {
+            let payload = !verify || unchanged(mapping, &region, to, to_stride, self.metadata.frame.count);
+            (payload, mapping.read_metadata() == self.bytes)
+        };
+        let (mut payload_unchanged, mut metadata_unchanged) = look();
+        if verify && payload_unchanged && metadata_unchanged && !reader.pace.is_known() {
+            std::thread::sleep(FIRST_LOOK);
+            (payload_unchanged, metadata_unchanged) = look();
+        }
         // A file cut inside a page reads as zeros there, without a fault.
         let needed = (METADATA_SIZE + region.offset + region.span()) as u64;
         let intact = !mapping.lost()
             && rustix::fs::fstat(&segment.file).is_ok_and(|stat| stat.st_size as u64 >= needed);
-        let due_ns = reader.pace.due(self.evidence.announced.timestamp_ns);
-        let copy = CopyEvidence { metadata_unchanged, payload_unchanged, intact, ended_ns, due_ns };
+        let due_ns = reader.pace.due(self.evidence.announced.timestamp_ns, self.arrived_ns);
+        reader.pace.copied(payload_unchanged && metadata_unchanged);
+        let restless = reader.pace.is_restless();
+        let copy = CopyEvidence { metadata_unchanged, payload_unchanged, intact, ended_ns, due_ns, restless };
         self.evidence.copy = Some(copy);
 
         let verdict = judge(reader.config.coherence, &self.evidence);
