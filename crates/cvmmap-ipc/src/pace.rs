@@ -48,10 +48,7 @@ impl Pace {
             *self = Self::default();
         }
         let same_clock = arrival.map_or(!self.delays.is_empty(), |at| is_same_clock(frame.timestamp_ns, at));
-        let Some(time) = (if same_clock { Some(frame.timestamp_ns) } else { arrival }) else {
-            self.last = None;
-            return;
-        };
+        let Some(time) = (if same_clock { Some(frame.timestamp_ns) } else { arrival }) else { return };
         if let Some((last, since)) = self.last.replace((frame, time))
             && frame.count > last.count
             && let Some(elapsed) = time.checked_sub(since)
@@ -71,9 +68,10 @@ impl Pace {
         self.caught = self.caught << 1 | u16::from(!still);
     }
 
-    /// Whether the producer was caught writing during several of the last copies.
+    /// Whether the producer was caught writing too often during the last copies; once, where no stamp tells what is
+    /// overdue.
     pub(crate) fn is_restless(&self) -> bool {
-        self.caught.count_ones() > CAUGHT
+        self.caught.count_ones() > if self.delays.is_empty() { 0 } else { CAUGHT }
     }
 
     /// Whether the time between two frames was seen, so that a frame can be told to be overdue.
