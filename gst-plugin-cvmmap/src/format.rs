@@ -23,8 +23,8 @@ pub(crate) fn raw_formats() -> impl Iterator<Item = VideoFormat> {
     RAW.into_iter().map(|(_, _, format)| format)
 }
 
-/// The cv-mmap format of a raw format.
-pub(crate) fn wire_format(format: VideoFormat) -> Option<(PixelFormat, Depth)> {
+/// The cv-mmap format of a raw format; `None` where it has none.
+pub fn wire_format(format: VideoFormat) -> Option<(PixelFormat, Depth)> {
     RAW.into_iter().find(|(.., raw)| *raw == format).map(|(pixel, depth, _)| (pixel, depth))
 }
 

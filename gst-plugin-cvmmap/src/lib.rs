@@ -11,7 +11,7 @@ pub mod cvmmapsink;
 pub mod cvmmapsrc;
 mod format;
 
-pub use format::raw_format;
+pub use format::{raw_format, wire_format};
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     cvmmapsrc::register(plugin)?;

@@ -67,6 +67,9 @@ pub struct Args {
     /// What the frames are stamped with
     #[arg(long, value_enum, default_value_t = Stamps::Unix)]
     timestamps: Stamps,
+    /// Stamp frames this much before their fill begins, as a sensor with a pipeline behind it does
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    stamp_age_ms: u64,
     /// A fault, may be repeated: see below
     #[arg(long, value_name = "KIND@FRAME[+EVERY][=VALUE]")]
     fault: Vec<Fault>,
@@ -141,6 +144,7 @@ pub struct Plan {
     fps: f64,
     frames: u64,
     stamps: Stamps,
+    stamp_age: Duration,
     faults: Vec<Fault>,
     json: bool,
 }
@@ -200,6 +204,7 @@ impl Args {
             fps: self.fps,
             frames: self.frames,
             stamps: self.timestamps,
+            stamp_age: Duration::from_millis(self.stamp_age_ms),
             faults: self.fault,
             json: self.json,
         })
@@ -277,7 +282,7 @@ impl Simulator {
             let encoded = self.scene.encode(self.count)?;
             let mut metadata = self.scene.metadata(self.count, encoded.as_ref());
             metadata.frame.timestamp_ns = match self.plan.stamps {
-                Stamps::Unix => unix_now_ns(),
+                Stamps::Unix => unix_now_ns() - self.plan.stamp_age.as_nanos() as u64,
                 Stamps::Media => started.elapsed().as_nanos() as u64,
             };
             self.publish(&metadata, encoded.as_ref(), &struck).map_err(configuration)?;

@@ -32,7 +32,7 @@ const LOOK_EDGE: usize = 4 << 10;
 const LOOK_STEP: usize = 16 << 10;
 const LOOK_LINE: usize = 64;
 
-/// While the pace is unknown (the first frame, and the first after a reset), `verify` looks at a copy once more after
+/// While the pace is unknown (the first frame, and the first after a restart), `verify` looks at a copy once more after
 /// this time: a producer without pauses has published the next frame by then.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 
@@ -459,6 +459,8 @@ impl Reader {
         let inode = (stat.st_dev, stat.st_ino);
         if self.last_inode.replace(inode).is_some_and(|last| last != inode) {
             self.counters.reopens += 1;
+            // Another run of the producer, at another pace perhaps.
+            self.pace = Pace::default();
         }
         let mut segment = Segment { file, inode, mapping: None, len: 0 };
         segment.map(stat.st_size as u64, name)?;
