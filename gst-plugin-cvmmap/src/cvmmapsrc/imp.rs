@@ -32,6 +32,10 @@ static UNIX_CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_si
 
 /// How long a producer may leave out the wanted plane before that is an error: encoders need a while.
 const PLANE_GRACE: Duration = Duration::from_secs(1);
+/// Longest wait before `stats` is brought up to date and a stalled producer's segment looked for.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// Frames that arrive for this long without one being good are worth a warning.
+const STARVING_AFTER: Duration = Duration::from_secs(1);
 /// Latency is told anew when it changed by more than this, in ns.
 const LATENCY_STEP_NS: u64 = 2_000_000;
 
@@ -64,6 +68,8 @@ struct Streaming {
     missing_since: Option<Instant>,
     /// The last refusal that was told, so that each is told once.
     complaint: Option<String>,
+    /// It was told that frames arrive and none is good.
+    starving: bool,
     /// Rows of a plane that is converted after it was judged.
     scratch: Vec<u8>,
 }
@@ -358,6 +364,7 @@ impl CvMmapSrc {
             last_pts: None,
             missing_since: None,
             complaint: None,
+            starving: false,
             scratch: Vec::new(),
         });
         Ok(())
@@ -376,8 +383,8 @@ impl CvMmapSrc {
             let stall = matches!(s.state, Some(State::Streaming | State::Reset))
                 .then(|| stalled_after(s.rate.interval_ns()));
             let left = |limit: Duration| limit.saturating_sub(since.elapsed());
-            let timeout = idle.into_iter().chain(stall).min().map(left);
-            let event = s.reader.wait(timeout).map_err(|error| {
+            let timeout = idle.into_iter().chain(stall).map(left).fold(HOUSEKEEPING, Duration::min);
+            let event = s.reader.wait(Some(timeout)).map_err(|error| {
                 gst::element_imp_error!(self, gst::ResourceError::Read, ("{error}"));
                 gst::FlowError::Error
             })?;
@@ -388,8 +395,11 @@ impl CvMmapSrc {
                     return Err(gst::FlowError::Eos);
                 }
                 Event::TimedOut => {
-                    let gone = !s.reader.segment_exists();
-                    self.enter(s, if gone { State::Waiting } else { State::Stalled }, None);
+                    self.stats.lock().unwrap().counters = s.reader.counters();
+                    if s.state == Some(State::Stalled) || stall.is_some_and(|stall| left(stall).is_zero()) {
+                        let gone = !s.reader.segment_exists();
+                        self.enter(s, if gone { State::Waiting } else { State::Stalled }, None);
+                    }
                 }
                 Event::Arrival(arrival) => {
                     if let Some(buffer) = self.arrived(s, &arrival)? {
@@ -398,6 +408,20 @@ impl CvMmapSrc {
                     let counters = s.reader.counters();
                     if std::mem::replace(&mut accepted, counters.accepted) != accepted {
                         since = Instant::now();
+                        s.starving = false;
+                    } else if since.elapsed() >= STARVING_AFTER && !s.starving && s.complaint.is_none() {
+                        s.starving = true;
+                        gst::element_imp_warning!(
+                            self,
+                            gst::StreamError::Failed,
+                            (
+                                "{}: frames arrive, but none can be shown to be whole at coherence={} (torn {}, late {})",
+                                s.settings.uri,
+                                s.reader.config().coherence,
+                                counters.torn,
+                                counters.late
+                            )
+                        );
                     }
                     self.stats.lock().unwrap().counters = counters;
                 }
@@ -712,9 +736,7 @@ impl CvMmapSrc {
             let event = gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build();
             self.obj().src_pad().push_event(event);
         }
-        if s.state != Some(State::Streaming) {
-            self.enter(s, State::Streaming, Some(frame));
-        }
+        self.enter(s, State::Streaming, Some(frame));
         let now = unix_now_ns();
         let mut stats = self.stats.lock().unwrap();
         stats.frames += 1;
@@ -744,8 +766,11 @@ impl CvMmapSrc {
         }
     }
 
+    /// Tells of a new state; of a reset each time.
     fn enter(&self, s: &mut Streaming, state: State, frame: Option<FrameId>) {
-        s.state = Some(state);
+        if s.state.replace(state) == Some(state) && state != State::Reset {
+            return;
+        }
         let name = state.name();
         gst::info!(CAT, imp = self, "{}: {name}", s.settings.uri);
         let mut message =

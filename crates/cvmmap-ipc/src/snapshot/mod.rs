@@ -314,6 +314,10 @@ impl Reader {
                 }
                 self.counters.late += self.batch.len() as u64;
             }
+            // A flood of garbage is no reason to miss the deadline.
+            if waited && deadline.is_some_and(|deadline| at >= deadline) {
+                return Ok(Event::TimedOut);
+            }
             match self.subscriber.wait(deadline)? {
                 Wait::Readable => waited = true,
                 Wait::TimedOut => return Ok(Event::TimedOut),
