@@ -208,7 +208,6 @@ impl BaseSrcImpl for CvMmapSrc {
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *self.streaming.lock().unwrap() = None;
         *self.waker.lock().unwrap() = None;
-        self.post(self.stats.lock().unwrap().structure());
         Ok(())
     }
 
@@ -392,6 +391,12 @@ impl CvMmapSrc {
                 Event::Woken => return Err(gst::FlowError::Flushing),
                 Event::TimedOut if idle.is_some_and(|idle| left(idle).is_zero()) => {
                     gst::info!(CAT, imp = self, "no frame for {:?}: EOS", since.elapsed());
+                    let stats = {
+                        let mut stats = self.stats.lock().unwrap();
+                        stats.counters = s.reader.counters();
+                        stats.structure()
+                    };
+                    self.post(stats);
                     return Err(gst::FlowError::Eos);
                 }
                 Event::TimedOut => {
@@ -690,10 +695,11 @@ impl CvMmapSrc {
         if obj.src_pad().pad_flags().contains(gst::PadFlags::FLUSHING) {
             return Err(gst::FlowError::Flushing);
         }
+        let uri = self.settings.lock().unwrap().uri.clone();
         gst::element_imp_error!(
             self,
             gst::CoreError::Negotiation,
-            ("downstream does not take what {} publishes: {caps}", self.settings.lock().unwrap().uri)
+            ("downstream does not take what {uri} publishes: {caps}")
         );
         Err(gst::FlowError::NotNegotiated)
     }

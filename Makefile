@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MPL-2.0
+
+# Two commands do all set-up: `make demo` and `make test`. The others are for those who work on it.
+
+CARGO ?= cargo
+PLUGINS := target/release/gstreamer-1.0
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib/$(shell gcc -print-multiarch 2>/dev/null)
+
+.PHONY: all deps build demo test lint unit bench soak fuzz install clean
+
+all: build
+
+deps:
+	@scripts/install-deps.sh
+
+# The plugins lie in a folder of their own, so that GST_PLUGIN_PATH does not make GStreamer look through all of target/.
+build: deps
+	$(CARGO) build --release --locked
+	@mkdir -p $(PLUGINS)
+	@cp -u target/release/libgstcvmmap.so $(PLUGINS)/
+	@echo 'export GST_PLUGIN_PATH=$(CURDIR)/$(PLUGINS)'
+
+demo: build
+	@scripts/demo.sh
+
+test: lint unit demo
+
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --locked -p gst-plugin-cvmmap --features static,capi,doc -- -D warnings
+
+unit: deps
+	$(CARGO) test --locked
+
+bench: build
+	$(CARGO) bench --locked --bench cvmmap
+
+# Twenty thousand frames and what they cost; minutes.
+soak: build
+	$(CARGO) bench --locked --bench cvmmap -- soak
+
+# Coverage-guided fuzzing of the header parser; FUZZ_SECONDS of it.
+FUZZ_SECONDS ?= 60
+fuzz: deps
+	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	cd crates/cvmmap-ipc && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none header -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+
+# Where the system's GStreamer looks; needs cargo-c, which is installed on the first use.
+install: deps
+	command -v cargo-cinstall >/dev/null || $(CARGO) install --locked cargo-c
+	$(CARGO) cinstall --release --locked -p gst-plugin-cvmmap --prefix=$(PREFIX) --libdir=$(LIBDIR)
+
+clean:
+	$(CARGO) clean

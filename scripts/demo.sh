@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MPL-2.0
+# A simulated camera, a real gst-launch-1.0 that encodes and sends it over RTP, and another that receives and decodes.
+# Writes a PNG of a received frame and a summary; ends by itself; fails where the picture did not get through.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+streamer=target/release/cvmmap-streamer
+out=${DEMO_OUT:-target/demo}
+frames=${DEMO_FRAMES:-150}
+export GST_PLUGIN_PATH=$PWD/target/release/gstreamer-1.0
+export GST_REGISTRY=$PWD/target/release/gstreamer-1.0/registry.bin
+target=demo-$$
+
+rm -rf "$out"
+mkdir -p "$out/received"
+pids=()
+trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || :; done' EXIT
+
+# A free port on loopback: it is asked for, and given back right before the receiver takes it.
+port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+
+gst-launch-1.0 -e -q udpsrc address=127.0.0.1 port="$port" timeout=1000000000 \
+  caps="application/x-rtp,media=video,clock-rate=90000,encoding-name=H264" \
+  ! rtpjitterbuffer latency=50 ! rtph264depay ! h264parse ! avdec_h264 ! videoconvert ! pngenc compression-level=1 \
+  ! multifilesink location="$out/received/%05d.png" >"$out/receiver.log" 2>&1 &
+receiver=$!
+pids+=("$receiver")
+
+gst-launch-1.0 -m cvmmapsrc uri="cvmmap://$target" idle-timeout=1500 \
+  ! videoconvert ! queue leaky=downstream max-size-buffers=1 \
+  ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 \
+  ! rtph264pay config-interval=-1 ! udpsink host=127.0.0.1 port="$port" >"$out/sender.log" 2>&1 &
+sender=$!
+pids+=("$sender")
+
+# The sender waits for its producer, as it would for a camera.
+for _ in $(seq 100); do
+  grep -q 'state=(string)waiting' "$out/sender.log" && break
+  sleep 0.1
+done
+echo "simulating a 640x360 camera at 30 frames/s for $((frames / 30)) s, over RTP on port $port ..."
+"$streamer" sim "$target" --size 640x360 --fps 30 --frames "$frames" --json >"$out/sim.json" 2>"$out/sim.log" &
+sim=$!
+pids+=("$sim")
+wait "$sim"
+wait "$sender"
+sleep 1
+kill -INT "$receiver" 2>/dev/null || :
+wait "$receiver" || :
+
+stat() { sed -n "s/.*cvmmapsrc-stats,.*\b$1=([a-z0-9]*)\([0-9]*\).*/\1/p" "$out/sender.log" | tail -1; }
+ms() { awk -v ns="$1" 'BEGIN { printf "%.2f ms", ns / 1e6 }'; }
+sent=$(sed -n 's/.*"frames":\([0-9]*\).*/\1/p' "$out/sim.json")
+read_frames=$(stat frames)
+torn=$(stat torn)
+received=$(find "$out/received" -name '*.png' | wc -l)
+if [ "$received" -eq 0 ] || [ -z "$read_frames" ]; then
+  echo "demo: no picture came through; see the logs in $out" >&2
+  tail -5 "$out"/*.log >&2
+  exit 1
+fi
+picture=$(find "$out/received" -name '*.png' | sort | sed -n "$((received / 2 + 1))p")
+cp "$picture" "$out/demo.png"
+rm -r "$out/received"
+
+cat <<EOF
+
+  cv-mmap demo: sim -> cvmmapsrc -> x264enc -> RTP -> avdec_h264
+  ---------------------------------------------------------------
+  frames sent by the producer     $sent
+  frames read by cvmmapsrc        $read_frames (torn $torn, dropped $(stat dropped))
+  frames received and decoded     $received
+  capture to cvmmapsrc's push     p50 $(ms "$(stat latency-p50)"), p99 $(ms "$(stat latency-p99)")
+  a received frame                $out/demo.png
+  logs                            $out/
+
+EOF
+# Half is far from what a working system loses.
+if [ "$((received * 2))" -lt "$sent" ]; then
+  echo "demo: only $received of $sent frames came through" >&2
+  exit 1
+fi

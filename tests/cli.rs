@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The application's own commands: what they print, and how they end.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+
+#[test]
+fn inspect_tells_names_header_planes_and_rate() {
+    let target = unique("inspect");
+    let _sim = sim(&target, "--fps 50 --size 320x240 --depth --confidence --encoded h264");
+    let output = run(streamer().args(["inspect", &target, "--seconds", "1.5", "--pattern", "--json"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["target"]["shm_name"], format!("cvmmap_{target}"));
+    assert_eq!(report["target"]["zmq_endpoint"], format!("ipc:///tmp/cvmmap_{target}"));
+    let header = &report["segment"]["header"];
+    assert_eq!(header["version"], "2.1");
+    let planes: Vec<_> =
+        header["planes"].as_array().unwrap().iter().map(|plane| plane["plane"].clone()).collect();
+    assert_eq!(planes, ["left", "depth", "confidence", "encoded"]);
+    assert_eq!(header["encoded"]["codec"], "H.264");
+    let frames = &report["frames"];
+    let fps = frames["fps"].as_f64().unwrap();
+    assert!((45.0..55.0).contains(&fps), "{frames}");
+    assert!(frames["accepted"].as_u64().unwrap() > 40, "{frames}");
+    assert_eq!(frames["accepted_torn"], 0, "{frames}");
+
+    let output = run(streamer().args(["inspect", &target, "--seconds", "0.5"]));
+    let shown = text(&output.stdout);
+    assert!(shown.contains("pixel_format: BGR") && shown.contains("fps: "), "{shown}");
+}
+
+#[test]
+fn inspect_of_nobody_tells_the_names_and_times_out() {
+    let target = unique("nobody");
+    let output = run(streamer().args(["inspect", &target, "--seconds", "0.2", "--json"]));
+    assert_eq!(output.status.code(), Some(124));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["segment"]["error"], format!("segment 'cvmmap_{target}' does not exist"));
+    assert!(text(&output.stderr).contains("no frame was announced"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn arguments_that_cannot_work_name_the_flag_and_the_rule() {
+    let long = "x".repeat(24);
+    for (args, code, part) in [
+        (vec!["sim", "bad/name"], 2, "plain cvmmap instance names"),
+        (vec!["sim", "cvmmap://a@tmp"], 2, "prefix 'tmp' is not an absolute path"),
+        (vec!["sim", &long], 2, "1 to 23 bytes"),
+        (vec!["sim", "a", "--size", "640"], 2, "'640' is not WIDTHxHEIGHT"),
+        (vec!["sim", "a", "--size", "8x8"], 2, "width and height are 16 to 16384"),
+        (vec!["sim", "a", "--fps", "-1"], 2, "unexpected argument"),
+        (vec!["sim", "a", "--fps=-1"], 2, "--fps -1: it is 0 to 10000"),
+        (vec!["sim", "a", "--metadata", "v1", "--depth"], 2, "these planes need version 2.0"),
+        (vec!["sim", "a", "--metadata", "v2", "--encoded", "h264"], 2, "these planes need version 2.1"),
+        (vec!["sim", "a", "--fault", "melt@3"], 2, "'melt' is none of"),
+        (vec!["sim", "cvmmap://a@/no/such/folder", "--frames", "1"], 1, "cannot be bound"),
+        (vec!["inspect", "bad/name"], 2, "plain cvmmap instance names"),
+        (vec!["inspect", "a", "--coherence", "perfect"], 2, "is none of metadata, verify, next-sync"),
+        (vec!["inspect", "a", "--seconds=-1"], 2, "--seconds -1: it is 0 to 3600"),
+        (vec!["inspect", "cvmmap://a@/no/such/folder"], 1, "'/no/such/folder'"),
+        (vec!["frobnicate"], 2, "frobnicate"),
+    ] {
+        let output = run(streamer().args(&args));
+        let shown = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {shown}");
+        assert!(shown.contains(part), "{args:?}: '{part}' is not in\n{shown}");
+    }
+}
