@@ -72,7 +72,7 @@ impl Pattern {
     /// Renders row `y` of frame `count`.
     pub fn render_row(&self, count: u32, y: usize, row: &mut [u8]) {
         // Even, so that pairs of YUYV pixels stay together.
-        let shift = (y + count.wrapping_mul(SHIFT_PER_FRAME) as usize) % PERIOD & !1;
+        let shift = ((y + count.wrapping_mul(SHIFT_PER_FRAME) as usize) % PERIOD) & !1;
         row.copy_from_slice(&self.ramp[shift * self.pixel_bytes()..][..row.len()]);
         self.draw_digits(count, y, row);
         let block = self.block();
@@ -193,7 +193,7 @@ fn pixel(format: PixelFormat, depth: Depth, [r, g, b]: [u8; 3], x: usize) -> Opt
         (PixelFormat::Gray, Depth::U8) => vec![y],
         (PixelFormat::Gray, Depth::U16) => vec![y, y],
         (PixelFormat::Yuv, Depth::U8) => vec![y, u, v],
-        (PixelFormat::Yuyv, Depth::U8) => vec![y, if x % 2 == 0 { u } else { v }],
+        (PixelFormat::Yuyv, Depth::U8) => vec![y, if x.is_multiple_of(2) { u } else { v }],
         _ => return None,
     })
 }
