@@ -62,7 +62,7 @@ impl Mapping {
         // SAFETY: `from` is valid for reads of `to.len()` bytes: checked by `at`, mapped while `self` lives, and holes
         // are filled by the SIGBUS guard. `to` is ours, so the ranges are distinct. The bytes may change meanwhile:
         // any value is valid for u8, and what was torn is found by the coherence rules.
-        unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+        unsafe { copy(from, to.as_mut_ptr(), to.len()) };
         fence(Ordering::Acquire);
     }
 
@@ -98,6 +98,63 @@ impl Mapping {
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
         // Pairs with the reader's fences: what is written next (metadata, then the sync) is not seen before this.
         fence(Ordering::Release);
+    }
+}
+
+/// From this size on a copy does not fit the caches of a core together with its source.
+#[cfg(target_arch = "x86_64")]
+const STREAM_FROM: usize = 1 << 20;
+
+/// Copies `len` bytes; large ones past the cache.
+///
+/// A frame's bytes lie in another core's cache or in memory, and so do the buffer's old ones, which an ordinary store
+/// fetches first. Stores that do not, from four pages at a time (the prefetcher stops where a page ends), take two
+/// thirds of memcpy's time, and what the next element saves in reading is less than that.
+///
+/// # Safety
+/// As for [`ptr::copy_nonoverlapping`], but for `from`, which may be written to meanwhile.
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if len >= STREAM_FROM {
+        // SAFETY: passed on to the caller.
+        return unsafe { copy_past_cache(from, to, len) };
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { ptr::copy_nonoverlapping(from, to, len) };
+}
+
+/// # Safety
+/// As for [`copy`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+
+    const LINE: usize = 64;
+    const PAGE: usize = 4096;
+    const BLOCK: usize = 4 * PAGE;
+
+    let head = to.align_offset(LINE).min(len);
+    let blocks = (len - head) / BLOCK;
+    let tail = head + blocks * BLOCK;
+    // SAFETY: all offsets are below `len`, for which the caller promises both ranges. Stream stores need 16-byte
+    // alignment, which `head` brings about. They are ordered before whatever comes next by the fence.
+    unsafe {
+        ptr::copy_nonoverlapping(from, to, head);
+        for block in 0..blocks {
+            for line in (0..PAGE).step_by(LINE) {
+                for page in 0..BLOCK / PAGE {
+                    let at = head + block * BLOCK + page * PAGE + line;
+                    let source = from.add(at).cast::<__m128i>();
+                    let target = to.add(at).cast::<__m128i>();
+                    let line: [__m128i; LINE / 16] = std::array::from_fn(|i| _mm_loadu_si128(source.add(i)));
+                    for (i, value) in line.into_iter().enumerate() {
+                        _mm_stream_si128(target.add(i), value);
+                    }
+                }
+            }
+        }
+        ptr::copy_nonoverlapping(from.add(tail), to.add(tail), len - tail);
+        _mm_sfence();
     }
 }
 
@@ -140,6 +197,21 @@ mod tests {
         // Another mapping of the same range of addresses starts with a clean mark.
         drop(reader);
         assert!(!Mapping::read_only(&file, len / 2).unwrap().lost());
+    }
+
+    #[test]
+    fn copies_of_all_sizes_and_alignments_are_the_same_bytes() {
+        let source: Vec<u8> = (0..3_000_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+        for len in [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2_764_800, 2_900_001] {
+            for offset in [0, 1, 16, 63] {
+                let mut target = vec![0xEE; len + 128];
+                let at = &mut target[offset..offset + len];
+                // SAFETY: both ranges have `len` bytes and belong to distinct vectors.
+                unsafe { copy(source.as_ptr().add(7), at.as_mut_ptr(), len) };
+                assert!(target[offset..offset + len] == source[7..7 + len], "{len} bytes at {offset}");
+                assert!(target[..offset].iter().chain(&target[offset + len..]).all(|&b| b == 0xEE));
+            }
+        }
     }
 
     #[test]
