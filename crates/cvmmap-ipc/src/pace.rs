@@ -4,12 +4,12 @@
 //!
 //! `verify` cannot see a producer that began the next frame before the copy and paused for all of it: nothing moves
 //! then. But such a frame is already due, and the stamps tell when that is: a producer that stamps right before it
-//! fills cannot begin the next frame before `stamp + interval`.
+//! fills cannot begin the next frame before `stamp + interval`. That is good to know where frames arrive well before.
 //!
-//! Others stamp long before (a sensor with a pipeline behind it), so that each frame is overdue when it arrives. They
-//! get a quarter of an interval from the expected arrival, once many copies in a row were seen to hold still. A
-//! producer without any pause between its frames never gets there: it is caught writing, and its delay is all fill,
-//! so just an interval long.
+//! Where they arrive about when the next is due, or later, the stamps may be old (a sensor with a pipeline behind it).
+//! Such frames get a quarter of an interval from the expected arrival, once many copies in a row were seen to hold
+//! still. Or the producer never pauses between its frames, and none of its copies can be trusted: it is caught writing,
+//! and its delay is all fill, so just an interval long.
 //!
 //! And whoever was caught writing during several of the last copies is not trusted with the others either.
 
@@ -78,6 +78,8 @@ impl Pace {
 
     /// Unix time in ns until which the slot is taken to hold the frame stamped `timestamp_ns` that arrived at
     /// `arrival_ns`; `None` while the pace is unknown.
+    ///
+    /// For a frame that cannot be trusted this is its stamp, which no copy comes before.
     pub(crate) fn due(&self, timestamp_ns: u64, arrival_ns: u64) -> Option<u64> {
         let mut intervals: Vec<u64> = self.intervals.iter().copied().collect();
         if intervals.is_empty() {
@@ -88,9 +90,15 @@ impl Pace {
         let Some(&delay) = self.delays.iter().min() else {
             return Some(arrival_ns.saturating_add(interval / 4));
         };
-        let pauses = self.copies == COPIES && delay.abs_diff(interval) > NO_PAUSE;
-        let from_arrival = if pauses { delay.saturating_add(interval / 4) } else { 0 };
-        Some(timestamp_ns.saturating_add(interval.max(from_arrival)))
+        let quarter = interval / 4;
+        let hold = if delay <= interval - quarter {
+            interval
+        } else if self.copies == COPIES && delay.abs_diff(interval) > NO_PAUSE {
+            delay.saturating_add(quarter)
+        } else {
+            0
+        };
+        Some(timestamp_ns.saturating_add(hold))
     }
 }
 
@@ -125,17 +133,19 @@ mod tests {
     #[test]
     fn old_stamps_leave_a_quarter_from_the_arrival_once_copies_hold_still() {
         let mut pace = paced(32 * MS, 50 * MS);
-        assert_eq!(pace.due(START, START), Some(START + 32 * MS));
+        assert_eq!(pace.due(START, START), Some(START));
         (0..COPIES).for_each(|_| pace.copied(true));
         assert_eq!(pace.due(START, START), Some(START + 58 * MS));
     }
 
     #[test]
-    fn flat_out_is_overdue_on_arrival() {
+    fn flat_out_is_never_trusted() {
         // Fill 5 ms, wake-up 0.1 ms; even if the fill pauses in a way that no copy ever sees.
         let mut pace = paced(5 * MS, 5 * MS + MS / 10);
         (0..100).for_each(|_| pace.copied(true));
-        assert_eq!(pace.due(START, START), Some(START + 5 * MS));
+        assert_eq!(pace.due(START, START), Some(START));
+        // Fast ones too, whose wake-up and copy take no time at all.
+        assert_eq!(paced(134_000, 118_000).due(START, START), Some(START));
     }
 
     #[test]

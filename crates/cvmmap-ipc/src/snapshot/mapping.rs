@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn copies_of_all_sizes_and_alignments_are_the_same_bytes() {
-        let source: Vec<u8> = (0..3_000_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let source: Vec<u8> = (0..3_000_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
         for len in [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2_764_800, 2_900_001] {
             for offset in [0, 1, 16, 63] {
                 let mut target = vec![0xEE; len + 128];
