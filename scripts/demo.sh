@@ -49,7 +49,7 @@ sleep 1
 kill -INT "$receiver" 2>/dev/null || :
 wait "$receiver" || :
 
-stat() { sed -n "s/.*cvmmapsrc-stats,.*\b$1=([a-z0-9]*)\([0-9]*\).*/\1/p" "$out/sender.log" | tail -1; }
+stat() { sed -n "s/.*cvmmapsrc-stats,.* $1=([a-z0-9]*)\([0-9]*\).*/\1/p" "$out/sender.log" | tail -1; }
 ms() { awk -v ns="$1" 'BEGIN { printf "%.2f ms", ns / 1e6 }'; }
 sent=$(sed -n 's/.*"frames":\([0-9]*\).*/\1/p' "$out/sim.json")
 read_frames=$(stat frames)
@@ -71,7 +71,8 @@ cat <<EOF
   frames sent by the producer     $sent
   frames read by cvmmapsrc        $read_frames (torn $torn, dropped $(stat dropped))
   frames received and decoded     $received
-  capture to cvmmapsrc's push     p50 $(ms "$(stat latency-p50)"), p99 $(ms "$(stat latency-p99)")
+  announcement to push            p50 $(ms "$(stat latency-p50)"), p99 $(ms "$(stat latency-p99)")
+  capture to push                 p50 $(ms "$(stat capture-latency-p50)"), p99 $(ms "$(stat capture-latency-p99)")
   a received frame                $out/demo.png
   logs                            $out/
 

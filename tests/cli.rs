@@ -53,7 +53,7 @@ fn arguments_that_cannot_work_name_the_flag_and_the_rule() {
         (vec!["sim", "a", "--size", "640"], 2, "'640' is not WIDTHxHEIGHT"),
         (vec!["sim", "a", "--size", "8x8"], 2, "width and height are 16 to 16384"),
         (vec!["sim", "a", "--fps", "-1"], 2, "unexpected argument"),
-        (vec!["sim", "a", "--fps=-1"], 2, "--fps -1: it is 0 to 10000"),
+        (vec!["sim", "a", "--fps=-1"], 2, "--fps -1: it is 0, or 0.001 to 10000"),
         (vec!["sim", "a", "--metadata", "v1", "--depth"], 2, "these planes need version 2.0"),
         (vec!["sim", "a", "--metadata", "v2", "--encoded", "h264"], 2, "these planes need version 2.1"),
         (vec!["sim", "a", "--fault", "melt@3"], 2, "'melt' is none of"),

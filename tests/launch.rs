@@ -19,6 +19,7 @@ fn launch(line: &str) -> std::process::Output {
 
 #[test]
 fn inspect_shows_the_elements_with_their_defaults() {
+    let _alone = alone();
     let output = run(gst_tool("gst-inspect-1.0").arg("cvmmapsrc"));
     let shown = text(&output.stdout);
     for line in [
@@ -43,6 +44,7 @@ fn inspect_shows_the_elements_with_their_defaults() {
 
 #[test]
 fn bad_input_ends_gst_launch_with_one_clear_error() {
+    let _alone = alone();
     let missing = unique("bad");
     for (line, part) in [
         (
@@ -71,6 +73,7 @@ fn bad_input_ends_gst_launch_with_one_clear_error() {
 
 #[test]
 fn a_taken_name_is_refused_by_the_sink() {
+    let _alone = alone();
     let target = unique("taken");
     let _sim = sim(&target, "--fps 10");
     let output = launch(&format!("videotestsrc num-buffers=5 ! cvmmapsink uri=cvmmap://{target}"));
@@ -80,6 +83,7 @@ fn a_taken_name_is_refused_by_the_sink() {
 
 #[test]
 fn idle_timeout_ends_gst_launch_without_an_error_and_tells_the_statistics() {
+    let _alone = alone();
     let target = unique("idle");
     let _sim = sim(&target, "--fps 60 --frames 40");
     let output = launch(&format!("-m cvmmapsrc uri=cvmmap://{target} idle-timeout=1000 ! fakesink"));
@@ -91,6 +95,7 @@ fn idle_timeout_ends_gst_launch_without_an_error_and_tells_the_statistics() {
 
 #[test]
 fn gst_play_plays_a_cvmmap_uri() {
+    let _alone = alone();
     let target = unique("play");
     let _sim = sim(&target, "--fps 30");
     let mut player = Process::spawn(

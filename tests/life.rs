@@ -38,6 +38,7 @@ fn until_width(consumer: &Consumer, width: i32) -> Vec<Seen> {
 
 #[test]
 fn the_consumer_may_come_first() {
+    let _alone = alone();
     let target = unique("first");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
     std::thread::sleep(Duration::from_millis(300));
@@ -51,6 +52,7 @@ fn the_consumer_may_come_first() {
 
 #[test]
 fn a_killed_producer_comes_back_in_the_same_size_and_in_another() {
+    let _alone = alone();
     let target = unique("killed");
     let mut producer = sim(&target, "--fps 60 --size 320x240");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
@@ -96,6 +98,7 @@ fn force_key_units(consumer: &Consumer) -> std::sync::mpsc::Receiver<()> {
 
 #[test]
 fn a_reset_is_told_and_asks_for_a_key_frame() {
+    let _alone = alone();
     let target = unique("reset");
     let consumer = Consumer::new(&format!("uri=cvmmap://{target}"));
     let forced = force_key_units(&consumer);
@@ -114,6 +117,7 @@ fn a_reset_is_told_and_asks_for_a_key_frame() {
 
 #[test]
 fn a_segment_that_shrinks_and_grows_under_the_reader_kills_nobody() {
+    let _alone = alone();
     let target = unique("shrink");
     let _sim = sim(
         &target,
@@ -139,6 +143,7 @@ fn two_consumers_read_one_producer() {
 
 #[test]
 fn messages_of_another_label_are_ignored() {
+    let _alone = alone();
     let instance = unique("label");
     // Both names derive the same segment and socket; the label differs.
     let producer = format!("cvmmap://{instance}?namespace=cvmmap_a");
@@ -156,6 +161,7 @@ fn messages_of_another_label_are_ignored() {
 
 #[test]
 fn garbage_between_the_announcements_is_counted_and_harmless() {
+    let _alone = alone();
     let target = unique("garbage");
     let _sim = sim(&target, "--fps 60 --fault garbage@5+1=50");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
@@ -165,6 +171,7 @@ fn garbage_between_the_announcements_is_counted_and_harmless() {
 
 #[test]
 fn a_header_that_breaks_a_rule_is_counted_warned_of_once_and_dropped() {
+    let _alone = alone();
     let target = unique("invalid");
     let _sim = sim(&target, "--fps 60 --fault invalid@10+2");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
@@ -178,11 +185,13 @@ fn a_header_that_breaks_a_rule_is_counted_warned_of_once_and_dropped() {
             _ => None,
         })
         .collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("height is zero"), "{warnings:?}");
 }
 
 #[test]
 fn silence_is_told_and_ends_the_stream_only_if_asked_to() {
+    let _alone = alone();
     let target = unique("silence");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
     let _sim = sim(&target, "--fps 30 --fault stall@20=2500");
@@ -191,11 +200,12 @@ fn silence_is_told_and_ends_the_stream_only_if_asked_to() {
 
     let ending = Consumer::playing(&format!("uri=cvmmap://{} idle-timeout=300", unique("nobody")));
     assert_eq!(ending.end(), None);
-    assert!(ending.messages().is_empty() || ending.errors().is_empty());
+    assert_eq!(ending.errors(), Vec::<String>::new());
 }
 
 #[test]
 fn null_to_playing_ten_times() {
+    let _alone = alone();
     let target = unique("ten");
     let _sim = sim(&target, "--fps 100");
     let consumer = Consumer::new(&format!("uri=cvmmap://{target}"));
@@ -208,6 +218,7 @@ fn null_to_playing_ten_times() {
 
 #[test]
 fn playing_to_ready_to_playing_starts_afresh() {
+    let _alone = alone();
     let target = unique("ready");
     let _sim = sim(&target, "--fps 100");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
@@ -225,6 +236,7 @@ fn playing_to_ready_to_playing_starts_afresh() {
 
 #[test]
 fn pausing_does_not_end_the_stream() {
+    let _alone = alone();
     let target = unique("pause");
     let _sim = sim(&target, "--fps 60");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target} idle-timeout=500"));
@@ -242,6 +254,7 @@ fn pausing_does_not_end_the_stream() {
 
 #[test]
 fn a_flush_ends_the_wait_at_once_and_the_stream_goes_on_after_it() {
+    let _alone = alone();
     let target = unique("flush");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
     wait_for("the source to wait", || states(&consumer.messages()) == ["waiting"]);
@@ -258,6 +271,35 @@ fn a_flush_ends_the_wait_at_once_and_the_stream_goes_on_after_it() {
     all_whole(&consumer.take(5));
     // And so does a state change.
     consumer.pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn after_a_flush_that_resets_the_running_time_frames_go_on_from_there() {
+    let _alone = alone();
+    for properties in ["", "coherence=next-sync"] {
+        let target = unique("reflush");
+        let _sim = sim(&target, "--fps 60");
+        let consumer = Consumer::playing(&format!("uri=cvmmap://{target} {properties}"));
+        let mut last = consumer.take(60).pop().unwrap();
+        consumer.source.send_event(gst::event::FlushStart::new());
+        let base = consumer.pipeline.clock().unwrap().time();
+        consumer.source.set_base_time(base);
+        consumer.source.send_event(gst::event::FlushStop::new(true));
+        // What was on its way to the sink before the flush has the old time.
+        let first = loop {
+            let next = consumer.next();
+            if next.pts < last.pts {
+                break next;
+            }
+            last = next;
+        };
+        assert!(first.flags.contains(gst::BufferFlags::DISCONT), "{first:?}");
+        let later = consumer.take(30);
+        all_whole(&later);
+        monotonic(&later);
+        let elapsed = later[29].pts - later[0].pts;
+        assert!(elapsed > gst::ClockTime::from_mseconds(300), "time stands still: {elapsed}");
+    }
 }
 
 #[test]
@@ -286,6 +328,7 @@ fn a_stalled_sink_gets_the_newest_frame_afterwards() {
 
 #[test]
 fn the_latency_is_the_measured_frame_interval() {
+    let _alone = alone();
     let target = unique("latency");
     let _sim = sim(&target, "--fps 50");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
@@ -302,6 +345,7 @@ fn the_latency_is_the_measured_frame_interval() {
 
 #[test]
 fn capture_time_and_the_unix_time_meta_are_the_producers() {
+    let _alone = alone();
     let target = unique("capture");
     let _sim = sim(&target, "--fps 50");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target} timestamp-mode=capture"));
@@ -325,6 +369,7 @@ fn capture_time_and_the_unix_time_meta_are_the_producers() {
 
 #[test]
 fn next_sync_refuses_media_time_by_name() {
+    let _alone = alone();
     let target = unique("media");
     let _sim = sim(&target, "--fps 60 --timestamps media");
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target} coherence=next-sync"));
@@ -338,6 +383,7 @@ fn next_sync_refuses_media_time_by_name() {
 
 #[test]
 fn the_simulator_cleans_up_after_sigint_and_refuses_a_taken_name() {
+    let _alone = alone();
     let target = unique("owner");
     let segment = format!("/dev/shm/cvmmap_{target}");
     let first = sim(&target, "--fps 30");

@@ -18,9 +18,27 @@ const RAW: [(PixelFormat, Depth, VideoFormat); 8] = [
     (PixelFormat::Yuv, Depth::U8, VideoFormat::V308),
 ];
 
-/// The raw formats that can be read as a left plane, and published.
-pub(crate) fn raw_formats() -> impl Iterator<Item = VideoFormat> {
-    RAW.into_iter().map(|(_, _, format)| format)
+/// All raw formats that can be read as a left plane, and published.
+pub(crate) fn raw_caps() -> gst::Caps {
+    gst_video::VideoCapsBuilder::new().format_list(RAW.map(|(.., format)| format)).build()
+}
+
+/// All that a plane can be.
+pub(crate) fn plane_caps(kind: PlaneKind) -> gst::Caps {
+    let of = |format| gst_video::VideoCapsBuilder::new().format(format).build();
+    match kind {
+        PlaneKind::Left => raw_caps(),
+        PlaneKind::Depth => of(VideoFormat::Gray16Le),
+        PlaneKind::Confidence => of(VideoFormat::Gray8),
+        PlaneKind::Encoded => {
+            [Codec::H264, Codec::H265].map(|codec| encoded_caps(codec).build()).into_iter().collect()
+        }
+    }
+}
+
+fn encoded_caps(codec: Codec) -> gst::caps::Builder<gst::caps::NoFeature> {
+    let name = if codec == Codec::H264 { "video/x-h264" } else { "video/x-h265" };
+    gst::Caps::builder(name).field("stream-format", "byte-stream").field("alignment", "au")
 }
 
 /// The cv-mmap format of a raw format; `None` where it has none.
@@ -49,6 +67,25 @@ pub(crate) enum Conversion {
 pub(crate) enum Output {
     Raw { format: VideoFormat, width: u32, height: u32, conversion: Conversion },
     Encoded { codec: Codec, width: u32, height: u32, framerate: (u16, u16) },
+}
+
+impl Output {
+    /// The caps of this very output; a raw one may have any frame rate, since the wire does not tell it.
+    pub(crate) fn caps(&self) -> gst::Caps {
+        match *self {
+            Self::Raw { format, width, height, .. } => gst_video::VideoCapsBuilder::new()
+                .format(format)
+                .width(width as i32)
+                .height(height as i32)
+                .pixel_aspect_ratio(gst::Fraction::new(1, 1))
+                .build(),
+            Self::Encoded { codec, width, height, framerate: (num, den) } => {
+                let caps = encoded_caps(codec).field("width", width as i32).field("height", height as i32);
+                let rate = gst::Fraction::new(num.into(), den.max(1).into());
+                caps.field_if("framerate", rate, num > 0 && den > 0).build()
+            }
+        }
+    }
 }
 
 /// Why a plane has no place in GStreamer.

@@ -6,6 +6,7 @@ mod encoder;
 mod faults;
 mod scene;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -155,8 +156,8 @@ impl Args {
     /// # Errors
     /// A usage [`Failure`] where they contradict each other.
     pub fn resolve(self) -> Result<Plan, Failure> {
-        if !(0.0..=10_000.0).contains(&self.fps) {
-            return Err(Failure::usage(format!("--fps {}: it is 0 to 10000", self.fps)));
+        if self.fps != 0.0 && !(0.001..=10_000.0).contains(&self.fps) {
+            return Err(Failure::usage(format!("--fps {}: it is 0, or 0.001 to 10000", self.fps)));
         }
         let needed = match (self.depth || self.confidence, self.encoded) {
             (_, Some(_)) => Version::V2_1,
@@ -216,8 +217,8 @@ struct Summary {
     frames: u64,
     bytes: u64,
     seconds: f64,
-    /// Kinds of faults that were injected, in order.
-    faults: Vec<String>,
+    /// How often each fault was injected.
+    faults: BTreeMap<String, u64>,
 }
 
 /// Runs a plan to its last frame, or to SIGINT or SIGTERM.
@@ -282,7 +283,7 @@ impl Simulator {
             let encoded = self.scene.encode(self.count)?;
             let mut metadata = self.scene.metadata(self.count, encoded.as_ref());
             metadata.frame.timestamp_ns = match self.plan.stamps {
-                Stamps::Unix => unix_now_ns() - self.plan.stamp_age.as_nanos() as u64,
+                Stamps::Unix => unix_now_ns().saturating_sub(self.plan.stamp_age.as_nanos() as u64),
                 Stamps::Media => started.elapsed().as_nanos() as u64,
             };
             self.publish(&metadata, encoded.as_ref(), &struck).map_err(configuration)?;
@@ -339,7 +340,7 @@ impl Simulator {
 
     /// Faults that come before a frame.
     fn before(&mut self, kind: Kind) -> Result<(), Failure> {
-        self.summary.faults.push(kind.to_string());
+        *self.summary.faults.entry(kind.to_string()).or_default() += 1;
         match kind {
             Kind::Stall(time) => self.sleep(time),
             Kind::Reset => self.count = 0,

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Stamps further than this from our clock were not taken from it (media time, another epoch).
 const SAME_CLOCK_NS: u64 = 60_000_000_000;
-/// 2000-01-01: stamps before it count media time, not Unix time.
-const UNIX_STAMPS_FROM_NS: u64 = 946_684_800_000_000_000;
+/// 2000-01-01 to 2100-01-01: stamps outside count media time, or nothing at all.
+const UNIX_STAMPS_NS: std::ops::Range<u64> = 946_684_800_000_000_000..4_102_444_800_000_000_000;
 
 /// Unix time in ns.
 pub fn unix_now_ns() -> u64 {
@@ -21,5 +21,5 @@ pub fn is_same_clock(stamp_ns: u64, now_ns: u64) -> bool {
 
 /// Whether a stamp is a Unix time at all, of now or of a recording.
 pub fn is_unix_time(stamp_ns: u64) -> bool {
-    stamp_ns >= UNIX_STAMPS_FROM_NS
+    UNIX_STAMPS_NS.contains(&stamp_ns)
 }

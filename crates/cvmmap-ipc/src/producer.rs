@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixStream;
 
 use rustix::fs::Mode;
 use rustix::shm::OFlags;
@@ -37,7 +38,7 @@ pub enum ProducerError {
     OutsidePayload { offset: usize, len: usize, payload: usize },
 }
 
-/// Publishes frames under a target's name; the segment is unlinked when it is dropped.
+/// Publishes frames under a target's name; segment and socket are unlinked when it is dropped.
 pub struct Producer {
     target: Target,
     file: File,
@@ -53,7 +54,7 @@ impl Producer {
     /// What a dead producer left under the name is replaced: a new inode, as readers expect of a restart.
     ///
     /// # Errors
-    /// [`ProducerError::Busy`] where a producer of ours runs under that name; else what the system says.
+    /// [`ProducerError::Busy`] where a producer runs under that name; else what the system says.
     pub fn create(target: &Target, payload_size: usize) -> Result<Self, ProducerError> {
         let file = create_segment(target)?;
         let mapping = resize(&file, target, payload_size)?;
@@ -133,6 +134,8 @@ impl Drop for Producer {
         // The name may be another producer's by now, if ours was unlinked by hand.
         if is_named(&self.file, &self.target) {
             let _ = rustix::shm::unlink(self.target.shm_name());
+            // libzmq leaves it behind.
+            let _ = std::fs::remove_file(self.target.socket_path());
         }
     }
 }
@@ -166,10 +169,25 @@ impl FrameWriter<'_> {
     /// Writes the metadata and announces the frame.
     ///
     /// # Errors
-    /// [`ProducerError::Send`] where ZeroMQ fails.
+    /// [`ProducerError::Segment`] where the payload did not reach the segment, [`ProducerError::Send`] where ZeroMQ
+    /// fails.
     pub fn commit(self) -> Result<(), ProducerError> {
+        self.check_written()?;
         self.producer.mapping.write(0, &self.header);
+        self.check_written()?;
         self.producer.socket.send(&self.sync[..], 0)?;
+        Ok(())
+    }
+}
+
+impl FrameWriter<'_> {
+    /// Whether all that was written is in the segment: pages go missing where the file system is full, or where
+    /// somebody else cut the file.
+    fn check_written(&self) -> Result<(), ProducerError> {
+        if self.producer.mapping.lost() {
+            let full = io::Error::new(io::ErrorKind::StorageFull, "/dev/shm is full, or the segment was cut");
+            return Err(failed(&self.producer.target, "written")(full));
+        }
         Ok(())
     }
 }
@@ -187,9 +205,13 @@ fn is_named(file: &File, target: &Target) -> bool {
     }
 }
 
-/// Opens a segment that nobody else has: locked, so that two producers never share a name, and new.
+/// Creates a segment that nobody else has: locked, so that two producers of ours never share a name, and new.
 fn create_segment(target: &Target) -> Result<File, ProducerError> {
     let create = failed(target, "created");
+    // Producers that are not ours take no lock, but they listen.
+    if UnixStream::connect(target.socket_path()).is_ok() {
+        return Err(ProducerError::Busy(target.clone()));
+    }
     loop {
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         let fd = rustix::shm::open(target.shm_name(), OFlags::CREATE | OFlags::RDWR, mode)
@@ -212,7 +234,11 @@ fn create_segment(target: &Target) -> Result<File, ProducerError> {
 }
 
 fn resize(file: &File, target: &Target, payload_size: usize) -> Result<Mapping, ProducerError> {
-    let len = METADATA_SIZE + payload_size;
+    let too_large = || failed(target, "resized")(io::ErrorKind::FileTooLarge.into());
+    let len = METADATA_SIZE
+        .checked_add(payload_size)
+        .filter(|len| i64::try_from(*len).is_ok())
+        .ok_or_else(too_large)?;
     file.set_len(len as u64).map_err(failed(target, "resized"))?;
     Mapping::read_write(file, len).map_err(failed(target, "mapped"))
 }

@@ -2,7 +2,8 @@
 
 //! The sync socket: waiting for announcements, and being woken from the wait.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -21,23 +22,38 @@ static CONTEXT: LazyLock<zmq::Context> = LazyLock::new(zmq::Context::new);
 
 /// Ends a reader's wait from another thread, and keeps it ended until [`Waker::clear`].
 #[derive(Debug, Clone)]
-pub struct Waker(Arc<OwnedFd>);
+pub struct Waker(Arc<Wake>);
+
+#[derive(Debug)]
+struct Wake {
+    /// Ends polls.
+    event: OwnedFd,
+    /// Says the same to who does not poll.
+    awake: AtomicBool,
+}
 
 impl Waker {
     fn new() -> std::io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(Wake { event, awake: AtomicBool::new(false) })))
     }
 
     /// Ends the wait that is under way, and all that follow.
     pub fn wake(&self) {
+        self.0.awake.store(true, Ordering::Release);
         // Fails only where the counter is about to overflow, and then it is set already.
-        let _ = rustix::io::write(self.0.as_fd(), &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }
 
     /// Lets waits wait again.
     pub fn clear(&self) {
+        self.0.awake.store(false, Ordering::Release);
         // Fails only where nothing is set.
-        let _ = rustix::io::read(self.0.as_fd(), &mut [0u8; 8]);
+        let _ = rustix::io::read(&self.0.event, &mut [0u8; 8]);
+    }
+
+    pub(crate) fn is_awake(&self) -> bool {
+        self.0.awake.load(Ordering::Acquire)
     }
 }
 
@@ -82,7 +98,7 @@ impl Subscriber {
             });
             let mut items = [
                 self.socket.as_poll_item(zmq::POLLIN),
-                zmq::PollItem::from_fd(self.waker.0.as_raw_fd(), zmq::POLLIN),
+                zmq::PollItem::from_fd(self.waker.0.event.as_raw_fd(), zmq::POLLIN),
             ];
             match zmq::poll(&mut items, timeout) {
                 Err(zmq::Error::EINTR) => continue,

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Locks: none is held while another is taken; `producer` is contended by nobody but state changes.
+// Locks: none is held while another is taken, nor while posting; `publishing` is contended by state changes alone.
 
 use std::sync::{LazyLock, Mutex};
 
 use cvmmap_ipc::clock::unix_now_ns;
-use cvmmap_ipc::{FrameId, Metadata, Plane, PlaneKind, Producer, Target};
+use cvmmap_ipc::{FrameId, Metadata, Plane, PlaneKind, Producer, Target, Version};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::prelude::*;
-use gst_video::subclass::prelude::*;
 
 use super::settings::{PROPERTIES, Settings};
-use crate::format::{raw_formats, wire_format};
+use crate::format::{raw_caps, wire_format};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("cvmmapsink", gst::DebugColorFlags::empty(), Some("cv-mmap sink"))
@@ -31,6 +30,7 @@ struct Stats {
 
 struct Publishing {
     producer: Producer,
+    version: Version,
     info: Option<gst_video::VideoInfo>,
     next_count: u32,
 }
@@ -46,7 +46,7 @@ pub struct CvMmapSink {
 impl ObjectSubclass for CvMmapSink {
     const NAME: &'static str = "GstCvMmapSink";
     type Type = super::CvMmapSink;
-    type ParentType = gst_video::VideoSink;
+    type ParentType = gst_base::BaseSink;
 }
 
 impl ObjectImpl for CvMmapSink {
@@ -103,9 +103,8 @@ impl ElementImpl for CvMmapSink {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst_video::VideoCapsBuilder::new().format_list(raw_formats()).build();
             let template =
-                gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &caps);
+                gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &raw_caps());
             vec![template.expect("a valid template")]
         });
         &TEMPLATES
@@ -143,48 +142,65 @@ impl BaseSinkImpl for CvMmapSink {
         query.add_allocation_meta::<gst_video::VideoMeta>(None);
         self.parent_propose_allocation(query)
     }
-}
 
-impl VideoSinkImpl for CvMmapSink {
-    fn show_frame(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         // Before the fill: `next-sync` readers rely on it.
         let now_ns = unix_now_ns();
-        let mut publishing = self.publishing.lock().unwrap();
-        let Some(p) = &mut *publishing else { return Err(gst::FlowError::Flushing) };
-        let Some(info) = &p.info else { return Err(gst::FlowError::NotNegotiated) };
-        let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(|_| {
-            gst::element_imp_error!(self, gst::ResourceError::Read, ("cannot map a buffer"));
-            gst::FlowError::Error
-        })?;
         let timestamp_ns = buffer
             .iter_meta::<gst::ReferenceTimestampMeta>()
             .find(|meta| meta.reference().is_subset(&UNIX_CAPS))
             .map_or(now_ns, |meta| meta.timestamp().nseconds());
-        let frame = FrameId { count: p.next_count, timestamp_ns };
-        let version = self.settings.lock().unwrap().metadata_version.into();
-        let published = publish(&mut p.producer, version, frame, &picture);
-        if let Ok(bytes) = published {
-            p.next_count = p.next_count.wrapping_add(1);
-            drop(publishing);
-            let mut stats = self.stats.lock().unwrap();
-            stats.frames += 1;
-            stats.bytes += bytes;
-            stats.last_frame_count = frame.count;
-        }
-        match published {
-            Ok(_) => Ok(gst::FlowSuccess::Ok),
-            Err(error) => {
-                gst::element_imp_error!(self, gst::ResourceError::Write, ("{error}"));
-                Err(gst::FlowError::Error)
+        let published = match &mut *self.publishing.lock().unwrap() {
+            Some(publishing) => publishing.publish(buffer, timestamp_ns),
+            None => return Err(gst::FlowError::Flushing),
+        };
+        let (frame, bytes) = published.map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::Write, ("{error}"));
+            gst::FlowError::Error
+        })?;
+        let mut stats = self.stats.lock().unwrap();
+        stats.frames += 1;
+        stats.bytes += bytes;
+        stats.last_frame_count = frame.count;
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
+
+impl Publishing {
+    /// Publishes a picture with packed rows; returns its name and its bytes.
+    fn publish(&mut self, buffer: &gst::Buffer, timestamp_ns: u64) -> Result<(FrameId, u64), String> {
+        let info = self.info.as_ref().ok_or("a buffer came before its caps")?;
+        let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
+            .map_err(|error| format!("cannot map a buffer: {error}"))?;
+        let (width, height) = (picture.width(), picture.height());
+        let (format, depth) = wire_format(picture.format()).expect("the template has no other formats");
+        let plane = Plane::packed(PlaneKind::Left, format, depth, width, height)
+            .ok_or_else(|| format!("a picture of {width}x{height} does not fit a segment"))?;
+        let frame = FrameId { count: self.next_count, timestamp_ns };
+        let metadata = Metadata::new(self.version, frame, [plane]);
+        let data = picture.plane_data(0).map_err(|error| error.to_string())?;
+        let (stride, row) = (picture.plane_stride()[0] as usize, plane.row_bytes());
+        let mut write = || {
+            let mut writer = self.producer.begin(&metadata)?;
+            if stride == row {
+                writer.write(0, &data[..plane.size as usize])?;
+            } else {
+                for (i, line) in data.chunks(stride).take(height as usize).enumerate() {
+                    writer.write(i * row, &line[..row])?;
+                }
             }
-        }
+            writer.commit()
+        };
+        write().map_err(|error: cvmmap_ipc::ProducerError| error.to_string())?;
+        self.next_count = self.next_count.wrapping_add(1);
+        Ok((frame, plane.size.into()))
     }
 }
 
 impl CvMmapSink {
     /// Checks the settings and creates the producer; the error is posted.
     fn open(&self) -> Result<(), gst::StateChangeError> {
-        let uri = self.settings.lock().unwrap().uri.clone();
+        let Settings { uri, metadata_version } = self.settings.lock().unwrap().clone();
         let target: Target = uri.parse().map_err(|error| {
             gst::element_imp_error!(
                 self,
@@ -198,37 +214,9 @@ impl CvMmapSink {
             gst::element_imp_error!(self, gst::ResourceError::OpenWrite, ("uri '{uri}': {error}"));
             gst::StateChangeError
         })?;
-        *self.publishing.lock().unwrap() = Some(Publishing { producer, info: None, next_count: 0 });
+        *self.publishing.lock().unwrap() =
+            Some(Publishing { producer, version: metadata_version.into(), info: None, next_count: 0 });
         *self.stats.lock().unwrap() = Stats::default();
         Ok(())
     }
-}
-
-/// Publishes a picture with packed rows; returns its bytes.
-fn publish(
-    producer: &mut Producer,
-    version: cvmmap_ipc::Version,
-    frame: FrameId,
-    picture: &gst_video::VideoFrameRef<&gst::BufferRef>,
-) -> Result<u64, String> {
-    let (width, height) = (picture.width(), picture.height());
-    let (format, depth) = wire_format(picture.format()).expect("the template has no other formats");
-    let plane = Plane::packed(PlaneKind::Left, format, depth, width, height)
-        .ok_or_else(|| format!("a picture of {width}x{height} does not fit a segment"))?;
-    let metadata = Metadata::new(version, frame, [plane]);
-    let data = picture.plane_data(0).map_err(|error| error.to_string())?;
-    let (stride, row) = (picture.plane_stride()[0] as usize, plane.row_bytes());
-    let mut write = || {
-        let mut writer = producer.begin(&metadata)?;
-        if stride == row {
-            writer.write(0, &data[..plane.size as usize])?;
-        } else {
-            for (i, line) in data.chunks(stride).take(height as usize).enumerate() {
-                writer.write(i * row, &line[..row])?;
-            }
-        }
-        writer.commit()
-    };
-    write().map_err(|error: cvmmap_ipc::ProducerError| error.to_string())?;
-    Ok(plane.size.into())
 }

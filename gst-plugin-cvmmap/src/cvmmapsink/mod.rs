@@ -22,7 +22,7 @@ pub use settings::MetadataVersion;
 glib::wrapper! {
     /// The `cvmmapsink` element.
     pub struct CvMmapSink(ObjectSubclass<imp::CvMmapSink>)
-        @extends gst_video::VideoSink, gst_base::BaseSink, gst::Element, gst::Object;
+        @extends gst_base::BaseSink, gst::Element, gst::Object;
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Locks: none is held while waiting, pushing or posting, and none while another is taken.
-// - `settings`, `stats`, `format`, `latency` and `waker` are held for single reads and writes;
+// - `settings`, `stats`, `format`, `info` and `waker` are held for single reads and writes;
 // - `streaming` is only the place where the streaming thread's own things stay between two calls of `create`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use cvmmap_ipc::clock::{is_same_clock, is_unix_time, unix_now_ns};
-use cvmmap_ipc::metadata::Codec;
 use cvmmap_ipc::{
     Arrival, Cause, Coherence, Event, FrameId, Plane, PlaneKind, Reader, Refusal, Region, Verdict, Waker,
 };
@@ -21,9 +20,9 @@ use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::prelude::*;
 
-use super::settings::{PROPERTIES, PlaneChoice, Settings, TimestampMode};
+use super::settings::{PROPERTIES, Settings, TimestampMode};
 use super::state::{AccessUnitGate, CaptureClock, Rate, State, Stats, stalled_after};
-use crate::format::{Conversion, Output, Unmapped, convert_row, output, raw_formats};
+use crate::format::{Conversion, Output, Unmapped, convert_row, output, plane_caps};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("cvmmapsrc", gst::DebugColorFlags::empty(), Some("cv-mmap source"))
@@ -32,6 +31,8 @@ static UNIX_CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_si
 
 /// How long a producer may leave out the wanted plane before that is an error: encoders need a while.
 const PLANE_GRACE: Duration = Duration::from_secs(1);
+/// More kinds of refusals than this are not posted: their values may differ in every frame.
+const MAX_COMPLAINTS: usize = 8;
 /// Longest wait before `stats` is brought up to date and a stalled producer's segment looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Frames that arrive for this long without one being good are worth a warning.
@@ -43,6 +44,7 @@ const LATENCY_STEP_NS: u64 = 2_000_000;
 struct Snapshot {
     buffer: gst::Buffer,
     frame: FrameId,
+    arrived: Instant,
     pts: Option<gst::ClockTime>,
     /// `None` for raw video.
     key: Option<bool>,
@@ -60,14 +62,15 @@ struct Streaming {
     rate: Rate,
     capture_clock: CaptureClock,
     gate: AccessUnitGate,
-    /// The count went backwards, or another segment was opened, since the last frame that was copied.
+    /// The count went backwards since the last frame that was copied.
     reset: bool,
+    /// The next buffer does not follow on the last.
     discont: bool,
     reopens: u64,
     last_pts: Option<gst::ClockTime>,
     missing_since: Option<Instant>,
-    /// The last refusal that was told, so that each is told once.
-    complaint: Option<String>,
+    /// The refusals that were posted, so that each is posted once.
+    complaints: Vec<String>,
     /// It was told that frames arrive and none is good.
     starving: bool,
     /// Rows of a plane that is converted after it was judged.
@@ -92,6 +95,19 @@ pub struct CvMmapSrc {
     /// Set by `set_caps` for the raw formats.
     info: Mutex<Option<gst_video::VideoInfo>>,
     latency_ns: AtomicU64,
+    /// A flush or a pause came since the last frame.
+    interrupted: AtomicBool,
+}
+
+impl Streaming {
+    fn start_afresh(&mut self) {
+        self.held = None;
+        self.rate = Rate::default();
+        self.capture_clock = CaptureClock::default();
+        self.gate = AccessUnitGate::default();
+        self.discont = true;
+        self.last_pts = None;
+    }
 }
 
 #[glib::object_subclass]
@@ -143,8 +159,8 @@ impl ElementImpl for CvMmapSrc {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let mut caps = raw_caps();
-            caps.merge(encoded_caps());
+            let mut caps = plane_caps(PlaneKind::Left);
+            caps.merge(plane_caps(PlaneKind::Encoded));
             let template =
                 gst::PadTemplate::new("src", gst::PadDirection::Src, gst::PadPresence::Always, &caps);
             vec![template.expect("a valid template")]
@@ -162,22 +178,6 @@ impl ElementImpl for CvMmapSrc {
         }
         self.parent_change_state(transition)
     }
-}
-
-fn raw_caps() -> gst::Caps {
-    gst_video::VideoCapsBuilder::new().format_list(raw_formats()).build()
-}
-
-fn encoded_caps() -> gst::Caps {
-    ["video/x-h264", "video/x-h265"]
-        .into_iter()
-        .map(|name| {
-            gst::Structure::builder(name)
-                .field("stream-format", "byte-stream")
-                .field("alignment", "au")
-                .build()
-        })
-        .collect()
 }
 
 impl URIHandlerImpl for CvMmapSrc {
@@ -222,6 +222,8 @@ impl BaseSrcImpl for CvMmapSrc {
         if let Some(waker) = &*self.waker.lock().unwrap() {
             waker.clear();
         }
+        // After a flush or a pause nothing that was held or measured before is of use.
+        self.interrupted.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -242,12 +244,7 @@ impl BaseSrcImpl for CvMmapSrc {
 
     fn caps(&self, filter: Option<&gst::Caps>) -> Option<gst::Caps> {
         let known = self.format.lock().unwrap().as_ref().map(|format| format.caps.clone());
-        let caps = known.unwrap_or_else(|| match self.settings.lock().unwrap().plane {
-            PlaneChoice::Left => raw_caps(),
-            PlaneChoice::Depth => raw_caps_of(gst_video::VideoFormat::Gray16Le),
-            PlaneChoice::Confidence => raw_caps_of(gst_video::VideoFormat::Gray8),
-            PlaneChoice::Encoded => encoded_caps(),
-        });
+        let caps = known.unwrap_or_else(|| plane_caps(self.settings.lock().unwrap().plane.into()));
         Some(match filter {
             Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
             None => caps,
@@ -315,16 +312,15 @@ impl BaseSrcImpl for CvMmapSrc {
     }
 }
 
-fn raw_caps_of(format: gst_video::VideoFormat) -> gst::Caps {
-    gst_video::VideoCapsBuilder::new().format(format).build()
-}
-
 impl PushSrcImpl for CvMmapSrc {
     fn create(&self, _buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
         // Taken out, so that nothing is locked while it waits; `stop` comes only after the streaming thread.
         let Some(mut streaming) = self.streaming.lock().unwrap().take() else {
             return Err(gst::FlowError::Flushing);
         };
+        if self.interrupted.swap(false, Ordering::AcqRel) {
+            streaming.start_afresh();
+        }
         let result = self.next_buffer(&mut streaming);
         self.stats.lock().unwrap().counters = streaming.reader.counters();
         *self.streaming.lock().unwrap() = Some(streaming);
@@ -362,7 +358,7 @@ impl CvMmapSrc {
             reopens: 0,
             last_pts: None,
             missing_since: None,
-            complaint: None,
+            complaints: Vec::new(),
             starving: false,
             scratch: Vec::new(),
         });
@@ -413,8 +409,7 @@ impl CvMmapSrc {
                     let counters = s.reader.counters();
                     if std::mem::replace(&mut accepted, counters.accepted) != accepted {
                         since = Instant::now();
-                        s.starving = false;
-                    } else if since.elapsed() >= STARVING_AFTER && !s.starving && s.complaint.is_none() {
+                    } else if since.elapsed() >= STARVING_AFTER && !s.starving && s.complaints.is_empty() {
                         s.starving = true;
                         gst::element_imp_warning!(
                             self,
@@ -447,8 +442,9 @@ impl CvMmapSrc {
         s.rate.observe(arrival.frame.count, running.map_or(0, gst::ClockTime::nseconds), delay);
         self.update_latency(s);
 
-        let held = s.held.take();
-        let proven = held.filter(|_| arrival.settled == Some(Verdict::Accept));
+        let held = s.held.take().filter(|_| arrival.settled == Some(Verdict::Accept));
+        // Before the next one is looked at: access units are counted in order.
+        let proven = held.and_then(|snapshot| self.finish(s, snapshot));
         let pts = running.map(|running| match s.settings.timestamp_mode {
             TimestampMode::Arrival => running,
             TimestampMode::Capture => {
@@ -457,14 +453,14 @@ impl CvMmapSrc {
             }
         });
         let ready = match self.snapshot(s, arrival, pts, proven.is_none())? {
-            Some((snapshot, Verdict::Accept)) => Some(snapshot),
+            Some((snapshot, Verdict::Accept)) => self.finish(s, snapshot),
             Some((snapshot, _)) => {
                 s.held = Some(snapshot);
                 proven
             }
             None => proven,
         };
-        Ok(ready.and_then(|snapshot| self.finish(s, snapshot)))
+        Ok(ready)
     }
 
     /// Copies the announced frame's plane into a new buffer; `None` where it was refused.
@@ -517,13 +513,14 @@ impl CvMmapSrc {
             gst::debug!(CAT, imp = self, "frame {} dropped: {cause:?}", arrival.frame.count);
             return Ok(None);
         }
-        s.complaint = None;
+        s.starving = false;
         let reopens = s.reader.counters().reopens;
         let reopened = std::mem::replace(&mut s.reopens, reopens) != reopens;
         let reset = std::mem::take(&mut s.reset);
         let snapshot = Snapshot {
             buffer,
             frame: arrival.frame,
+            arrived: arrival.at,
             pts,
             key: matches!(output, Output::Encoded { .. })
                 .then(|| metadata.encoded.is_some_and(|info| info.is_key_frame())),
@@ -602,26 +599,17 @@ impl CvMmapSrc {
             }
             _ => {
                 let text = refusal.to_string();
-                if s.complaint.as_ref() == Some(&text) {
+                // The others are in the log and in `stats`.
+                if s.complaints.contains(&text) || s.complaints.len() >= MAX_COMPLAINTS {
                     gst::debug!(CAT, imp = self, "frame {} dropped: {text}", arrival.frame.count);
                 } else {
                     let uri = &s.settings.uri;
-                    // Posted once until a frame is good again; the others are in the log and in `stats`.
-                    if s.complaint.is_none() {
-                        gst::element_imp_warning!(
-                            self,
-                            gst::StreamError::Format,
-                            ("{uri}: frames dropped: {text}")
-                        );
-                    } else {
-                        gst::warning!(
-                            CAT,
-                            imp = self,
-                            "{uri}: frame {} dropped: {text}",
-                            arrival.frame.count
-                        );
-                    }
-                    s.complaint = Some(text);
+                    gst::element_imp_warning!(
+                        self,
+                        gst::StreamError::Format,
+                        ("{uri}: frames dropped: {text}")
+                    );
+                    s.complaints.push(text);
                 }
             }
         }
@@ -664,29 +652,13 @@ impl CvMmapSrc {
     }
 
     fn renegotiate(&self, output: Output) -> Result<(), gst::FlowError> {
-        let caps = match output {
-            Output::Raw { format, width, height, .. } => gst_video::VideoCapsBuilder::new()
-                .format(format)
-                .width(width as i32)
-                .height(height as i32)
-                .pixel_aspect_ratio(gst::Fraction::new(1, 1))
-                .build(),
-            Output::Encoded { codec, width, height, framerate: (num, den) } => {
-                let name = if codec == Codec::H264 { "video/x-h264" } else { "video/x-h265" };
-                let mut caps = gst::Caps::builder(name)
-                    .field("stream-format", "byte-stream")
-                    .field("alignment", "au")
-                    .field("width", width as i32)
-                    .field("height", height as i32);
-                if num > 0 && den > 0 {
-                    caps = caps.field("framerate", gst::Fraction::new(num.into(), den.into()));
-                }
-                caps.build()
-            }
-        };
+        let caps = output.caps();
         gst::info!(CAT, imp = self, "the producer publishes {caps}");
-        *self.format.lock().unwrap() = Some(Format { output, caps: caps.clone() });
-        *self.info.lock().unwrap() = None;
+        let known = self.format.lock().unwrap().replace(Format { output, caps: caps.clone() });
+        if known.is_some_and(|known| known.caps == caps) {
+            // Only what is done to the values is different.
+            return Ok(());
+        }
         let obj = self.obj();
         if obj.negotiate() {
             return Ok(());
@@ -706,7 +678,7 @@ impl CvMmapSrc {
 
     /// Puts time, flags and metas on a buffer; `None` where it is of no use to a decoder.
     fn finish(&self, s: &mut Streaming, snapshot: Snapshot) -> Option<gst::Buffer> {
-        let Snapshot { mut buffer, frame, pts, key, discont, reset } = snapshot;
+        let Snapshot { mut buffer, frame, arrived, pts, key, discont, reset } = snapshot;
         s.discont |= discont;
         s.gate.frame(frame.count);
         if let Some(key) = key {
@@ -748,8 +720,9 @@ impl CvMmapSrc {
         stats.frames += 1;
         stats.bytes += bytes;
         stats.last_frame = Some(frame);
+        stats.latencies.push(arrived.elapsed().as_nanos() as u64);
         if is_same_clock(frame.timestamp_ns, now) {
-            stats.latencies.push(now.saturating_sub(frame.timestamp_ns));
+            stats.capture_latencies.push(now.saturating_sub(frame.timestamp_ns));
         }
         drop(stats);
         Some(buffer)

@@ -244,7 +244,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Statistics")
             .blurb(
                 "frames, dropped, torn, retried, invalid, ignored-messages, resets, reopens, bytes, last-frame-count, \
-                 latency-last, latency-p50, latency-p99 (ns from the capture stamp to the push)",
+                 latency-last, latency-p50, latency-p99 (ns from the announcement to the push), and more",
             )
             .read_only()
             .build(),

@@ -47,8 +47,9 @@ impl Rate {
     /// `running_ns` is the arrival's running time, `delay_ns` the time from capture to arrival where it is known.
     pub fn observe(&mut self, count: u32, running_ns: u64, delay_ns: Option<u64>) {
         // A reset, or time spent paused: what was measured before has nothing to do with now.
-        let broken =
-            |&(last, at): &(u32, u64)| count <= last || running_ns.saturating_sub(at) > 10_000_000_000;
+        let broken = |&(last, at): &(u32, u64)| {
+            count <= last || running_ns.checked_sub(at).is_none_or(|elapsed| elapsed > 10_000_000_000)
+        };
         if self.arrivals.back().is_some_and(broken) {
             self.arrivals.clear();
         }
@@ -77,21 +78,23 @@ impl Rate {
 #[derive(Debug, Default)]
 pub(super) struct CaptureClock {
     /// Running time less Unix time, in ns.
-    offset: Option<i64>,
+    offset: Option<i128>,
     /// Running time of the arrival less the stamp, in ns, of recent frames.
-    delays: VecDeque<i64>,
+    delays: VecDeque<i128>,
 }
 
 impl CaptureClock {
     const FRAMES: usize = 64;
-    const SMOOTHING: i64 = 16;
+    const SMOOTHING: i128 = 16;
     /// A difference beyond this is a step of a clock, a seek or a loop, not jitter.
-    const STEP_NS: i64 = 200_000_000;
+    const STEP_NS: i128 = 200_000_000;
 
     /// The capture's running time in ns, never after `running_ns`, the arrival's.
     pub fn capture_ns(&mut self, running_ns: u64, unix_ns: u64, stamp_ns: u64) -> u64 {
+        // Wide enough for whatever a producer writes.
+        let [running, unix, stamp] = [running_ns, unix_ns, stamp_ns].map(i128::from);
         let offset = if is_same_clock(stamp_ns, unix_ns) {
-            let measured = running_ns as i64 - unix_ns as i64;
+            let measured = running - unix;
             let offset = match self.offset {
                 Some(offset) if (measured - offset).abs() < Self::STEP_NS => {
                     offset + (measured - offset) / Self::SMOOTHING
@@ -101,14 +104,14 @@ impl CaptureClock {
             self.offset = Some(offset);
             offset
         } else {
-            let measured = running_ns as i64 - stamp_ns as i64;
+            let measured = running - stamp;
             if self.delays.iter().min().is_some_and(|least| (measured - least).abs() > Self::STEP_NS) {
                 self.delays.clear();
             }
             push(&mut self.delays, Self::FRAMES, measured);
             *self.delays.iter().min().expect("one was pushed")
         };
-        (stamp_ns as i64).saturating_add(offset).clamp(0, running_ns as i64) as u64
+        (stamp + offset).clamp(0, running) as u64
     }
 }
 
@@ -137,7 +140,7 @@ impl AccessUnitGate {
     }
 }
 
-/// Time from capture (or arrival) to push, of the last frames.
+/// Times from something to the push, of the last frames.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Latencies {
     recent: VecDeque<u64>,
@@ -171,12 +174,16 @@ pub(super) struct Stats {
     /// Frames that were coherent but of no use: access units before a key frame, frames without the plane.
     pub unusable: u64,
     pub last_frame: Option<FrameId>,
+    /// From the announcement's arrival to the push.
     pub latencies: Latencies,
+    /// From the capture stamp to the push, where it is of this machine's clock.
+    pub capture_latencies: Latencies,
 }
 
 impl Stats {
     pub fn structure(&self) -> gst::Structure {
         let [last, p50, p99] = self.latencies.summary();
+        let [capture_last, capture_p50, capture_p99] = self.capture_latencies.summary();
         let counters = &self.counters;
         gst::Structure::builder("cvmmapsrc-stats")
             .field("frames", self.frames)
@@ -192,6 +199,9 @@ impl Stats {
             .field("latency-last", last)
             .field("latency-p50", p50)
             .field("latency-p99", p99)
+            .field("capture-latency-last", capture_last)
+            .field("capture-latency-p50", capture_p50)
+            .field("capture-latency-p99", capture_p99)
             .field("late", counters.late)
             .field("missed", counters.missed)
             .field("lost", counters.lost)
@@ -261,12 +271,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn captures_are_never_after_their_arrival(frames in proptest::collection::vec(any::<(u32, u32, bool)>(), 1..50)) {
+        fn captures_are_never_after_their_arrival(frames in proptest::collection::vec(any::<(u32, u64, bool)>(), 1..50)) {
             let mut clock = CaptureClock::default();
             let mut running = 0;
             for (step, stamp, same) in frames {
                 running += u64::from(step);
-                let stamp = if same { UNIX + u64::from(stamp) } else { u64::from(stamp) };
+                let stamp = if same { UNIX + stamp % 1_000_000_000 } else { stamp };
                 prop_assert!(clock.capture_ns(running, UNIX, stamp) <= running);
             }
         }

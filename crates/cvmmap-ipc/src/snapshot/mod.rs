@@ -223,6 +223,8 @@ pub struct Reader {
     pace: Pace,
     counters: Counters,
     last: Option<FrameId>,
+    /// The count went backwards and no arrival has told so yet.
+    reset: bool,
     batch: Vec<FrameId>,
     /// The copy that waits for its proof, with the bytes copied.
     pending: Option<(Evidence, u64)>,
@@ -256,6 +258,7 @@ impl Reader {
             pace: Pace::default(),
             counters: Counters::default(),
             last: None,
+            reset: false,
             batch: Vec::new(),
             pending: None,
         })
@@ -295,21 +298,25 @@ impl Reader {
     }
 
     fn try_wait(&mut self, deadline: Option<Instant>) -> Result<Event, zmq::Error> {
-        let mut reset = false;
         let mut settled = None;
         let mut waited = false;
         loop {
+            // Looked at in each round: where frames come faster than they are read, nothing is ever waited for.
+            if self.waker().is_awake() {
+                return Ok(Event::Woken);
+            }
             self.batch.clear();
             self.subscriber.drain(&mut self.batch)?;
             let (at, unix_ns) = (Instant::now(), unix_now_ns());
             let fresh = waited && self.batch.len() == 1;
-            reset |= self.take_in(fresh.then_some(unix_ns));
+            self.take_in(fresh.then_some(unix_ns));
             if let Some(first) = self.batch.first() {
                 settled = settled.or(self.settle(*first));
             }
             if let Some(&frame) = self.batch.last() {
                 if fresh || self.config.coherence != Coherence::Verify {
                     self.counters.late += self.batch.len() as u64 - 1;
+                    let reset = std::mem::take(&mut self.reset);
                     return Ok(Event::Arrival(Arrival { frame, at, unix_ns, fresh, reset, settled }));
                 }
                 self.counters.late += self.batch.len() as u64;
@@ -326,15 +333,14 @@ impl Reader {
         }
     }
 
-    /// Counts the batch's frames and learns their pace; tells whether the count went backwards.
-    fn take_in(&mut self, arrival: Option<u64>) -> bool {
-        let mut reset = false;
+    /// Counts the batch's frames, learns their pace, and notes whether the count went backwards.
+    fn take_in(&mut self, arrival: Option<u64>) {
         for &frame in &self.batch {
             self.counters.announced += 1;
             if let Some(last) = self.last {
                 if frame.count < last.count {
                     self.counters.resets += 1;
-                    reset = true;
+                    self.reset = true;
                 } else {
                     self.counters.missed += u64::from((frame.count - last.count).saturating_sub(1));
                 }
@@ -342,7 +348,6 @@ impl Reader {
             self.last = Some(frame);
             self.pace.observe(frame, arrival);
         }
-        reset
     }
 
     /// Judges the copy that waits for its proof by the first announcement after it.
@@ -364,8 +369,11 @@ impl Reader {
             Verdict::Refuse(cause) => match cause {
                 Cause::Late | Cause::Overtaken => counters.late += 1,
                 Cause::PagesLost => counters.lost += 1,
-                Cause::ForeignClock => counters.invalid += 1,
-                Cause::MetadataChanged | Cause::PayloadChanged | Cause::Overrun | Cause::Unproven => {
+                Cause::MetadataChanged
+                | Cause::PayloadChanged
+                | Cause::Overrun
+                | Cause::Unproven
+                | Cause::ForeignClock => {
                     counters.torn += 1;
                     *match cause {
                         Cause::MetadataChanged => &mut counters.torn_metadata,
@@ -403,9 +411,8 @@ impl Reader {
         self.follow_segment()?;
         let name = || self.config.shm_name.clone();
         let segment = self.segment.as_ref().expect("follow_segment leaves one");
-        let Some(mapping) = &segment.mapping else {
-            return Err(Refusal::TooSmall { name: name(), len: segment.len });
-        };
+        // None only where an unlinked segment had no metadata either.
+        let Some(mapping) = &segment.mapping else { return Err(Refusal::NoSegment(name())) };
         let mut bytes = mapping.read_metadata();
         for _ in 1..METADATA_READS {
             let again = mapping.read_metadata();
@@ -442,7 +449,7 @@ impl Reader {
             match rustix::fs::fstat(&segment.file) {
                 Ok(stat) if stat.st_nlink > 0 => {
                     let unchanged = stat.st_size as u64 == segment.len
-                        && !segment.mapping.as_ref().is_some_and(Mapping::lost);
+                        && segment.mapping.as_ref().is_some_and(|mapping| !mapping.lost());
                     return if unchanged {
                         Ok(())
                     } else {
