@@ -4,8 +4,13 @@
 
 CARGO ?= cargo
 PLUGINS := target/release/gstreamer-1.0
-PREFIX ?= /usr/local
+# Where the system's GStreamer looks, unless PREFIX says otherwise.
+ifdef PREFIX
 LIBDIR ?= $(PREFIX)/lib/$(shell gcc -print-multiarch 2>/dev/null)
+else
+PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0)
+LIBDIR ?= $(shell pkg-config --variable=libdir gstreamer-1.0)
+endif
 
 .PHONY: all deps build demo test lint unit bench soak fuzz install clean
 
@@ -47,7 +52,7 @@ fuzz: deps
 	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	cd crates/cvmmap-ipc && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none header -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
-# Where the system's GStreamer looks; needs cargo-c, which is installed on the first use.
+# Needs cargo-c, which is installed on the first use.
 install: deps
 	command -v cargo-cinstall >/dev/null || $(CARGO) install --locked cargo-c
 	$(CARGO) cinstall --release --locked -p gst-plugin-cvmmap --prefix=$(PREFIX) --libdir=$(LIBDIR)
