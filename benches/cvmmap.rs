@@ -168,6 +168,13 @@ impl Drop for ShmPeer {
         let _ = self.process.0.kill();
         let _ = self.process.0.wait();
         let _ = std::fs::remove_file(&self.socket);
+        // shmsink names its segment after its process.
+        let prefix = format!("shmpipe.{:5}.", self.process.0.id());
+        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 }
 

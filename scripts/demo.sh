@@ -28,7 +28,7 @@ receiver=$!
 pids+=("$receiver")
 
 gst-launch-1.0 -m cvmmapsrc uri="cvmmap://$target" idle-timeout=1500 \
-  ! videoconvert ! queue leaky=downstream max-size-buffers=1 \
+  ! videoconvert ! video/x-raw,format=I420 ! queue leaky=downstream max-size-buffers=1 \
   ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 \
   ! rtph264pay config-interval=-1 ! udpsink host=127.0.0.1 port="$port" >"$out/sender.log" 2>&1 &
 sender=$!
@@ -68,7 +68,7 @@ cat <<EOF
 
   cv-mmap demo: sim -> cvmmapsrc -> x264enc -> RTP -> avdec_h264
   ---------------------------------------------------------------
-  frames sent by the producer     $sent
+  frames sent by the producer     $sent (those before the source was connected are not its to lose)
   frames read by cvmmapsrc        $read_frames (torn $torn, dropped $(stat dropped))
   frames received and decoded     $received
   announcement to push            p50 $(ms "$(stat latency-p50)"), p99 $(ms "$(stat latency-p99)")

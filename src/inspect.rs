@@ -2,6 +2,7 @@
 
 //! `cvmmap-streamer inspect`: what a producer publishes, how fast, and how many frames tear.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use cvmmap_ipc::{
@@ -19,7 +20,7 @@ pub struct Args {
     /// The producer: NAME or cvmmap://INSTANCE[@PREFIX][?namespace=NS]
     target: Target,
     /// How long frames are measured
-    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: f64,
     /// Evidence that a frame needs to count as whole: metadata, verify or next-sync
     #[arg(long, default_value_t = Coherence::Verify)]
@@ -74,11 +75,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None => info,
     });
     let report = report(args, segment.map_err(|refusal| refusal.to_string()), &measured);
-    if args.json {
-        println!("{report}");
-    } else {
-        print!("{}", text(&report));
-    }
+    let shown = if args.json { format!("{report}\n") } else { text(&report) };
+    // A reader that has seen enough closes the pipe; that is no failure.
+    let _ = std::io::stdout().write_all(shown.as_bytes());
     if measured.counters.announced == 0 {
         let message = format!("{}: no frame was announced in {} s", args.target, args.seconds);
         return Err(Failure::new(Exit::Timeout, message));

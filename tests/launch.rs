@@ -57,9 +57,15 @@ fn bad_input_ends_gst_launch_with_one_clear_error() {
             "the folder '/no/such/folder' of sync endpoint",
         ),
         ("cvmmapsrc shm-name=a/b ! fakesink".into(), "property 'shm-name' = 'a/b'"),
-        ("cvmmapsrc zmq-endpoint=nonsense ! fakesink".into(), "sync endpoint 'nonsense' cannot be connected"),
+        (
+            "cvmmapsrc zmq-endpoint=nonsense ! fakesink".into(),
+            "property 'zmq-endpoint' = 'nonsense': sync endpoint 'nonsense' cannot be connected",
+        ),
         ("videotestsrc ! cvmmapsink uri=cvmmap://a@tmp".into(), "prefix 'tmp' is not an absolute path"),
-        ("videotestsrc ! cvmmapsink uri=cvmmap://a@/no/such/folder".into(), "cannot be bound"),
+        (
+            "videotestsrc ! cvmmapsink uri=cvmmap://a@/no/such/folder".into(),
+            "the folder '/no/such/folder' of sync endpoint",
+        ),
         (format!("cvmmapsrc uri=cvmmap://{missing} plane=sideways ! fakesink"), "sideways"),
     ] {
         let output = launch(&line);
@@ -67,7 +73,9 @@ fn bad_input_ends_gst_launch_with_one_clear_error() {
         assert!(!output.status.success(), "{line}");
         assert!(shown.contains(part), "{line}: '{part}' is not in\n{shown}");
         let errors = shown.lines().filter(|line| line.starts_with("ERROR: from")).count();
-        assert!(errors <= 1, "{line}: {errors} errors in\n{shown}");
+        // A line that does not parse has no element to complain.
+        let expected = if line.contains("sideways") { 0 } else { 1 };
+        assert_eq!(errors, expected, "{line}:\n{shown}");
     }
 }
 
@@ -134,8 +142,8 @@ fn pictures_go_over_rtp_from_one_gst_launch_to_another_pipeline() {
     let target = unique("wire");
     let _sim = sim(&target, "--fps 30");
     let line = format!(
-        "cvmmapsrc uri=cvmmap://{target} ! videoconvert ! x264enc tune=zerolatency speed-preset=ultrafast \
-         key-int-max=30 ! rtph264pay config-interval=-1 ! udpsink host=127.0.0.1 port={port}"
+        "cvmmapsrc uri=cvmmap://{target} ! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency \
+         speed-preset=ultrafast key-int-max=30 ! rtph264pay config-interval=-1 ! udpsink host=127.0.0.1 port={port}"
     );
     let _sender =
         Process::spawn(gst_tool("gst-launch-1.0").args(line.split_whitespace()).stdout(Stdio::null()));

@@ -17,6 +17,17 @@ fn python(script: &str) -> Command {
     command
 }
 
+/// What a Python producer leaves when it is ended early.
+struct Litter(String);
+
+impl Drop for Litter {
+    fn drop(&mut self) {
+        for path in [format!("/dev/shm/cvmmap_{}", self.0), format!("/tmp/cvmmap_{}", self.0)] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 fn consumed(target: &str, frames: usize) -> Vec<Value> {
     let output = run(python("consumer.py").args([target, &frames.to_string()]));
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -29,6 +40,8 @@ fn consumed(target: &str, frames: usize) -> Vec<Value> {
 #[test]
 fn a_python_producer_is_read_by_cvmmapsrc() {
     let target = unique("py");
+    // Dropped last, after the producer.
+    let _litter = Litter(target.clone());
     let _producer = Process::spawn(python("producer.py").args([&target, "600"]));
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
     let mut last = None;

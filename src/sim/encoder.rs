@@ -46,8 +46,9 @@ impl Encoder {
                  ! video/x-h264,stream-format=byte-stream,alignment=au"
             ),
         };
-        let launch =
-            format!("appsrc name=in format=time ! videoconvert ! {chain} ! appsink name=out sync=false");
+        let launch = format!(
+            "appsrc name=in format=time ! videoconvert ! video/x-raw,format=I420 ! {chain} ! appsink name=out sync=false"
+        );
         let pipeline = gst::parse::launch(&launch)
             .map_err(|error| failed(&error))?
             .downcast::<gst::Pipeline>()

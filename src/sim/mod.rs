@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value = "640x360", value_parser = parse_size, value_name = "WxH")]
     size: (u32, u32),
     /// Frames per second, 0 = as fast as possible without a pause between frames
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 30.0, allow_negative_numbers = true)]
     fps: f64,
     /// Pixel format of the left plane
     #[arg(long, value_enum, default_value_t = Format::Bgr)]

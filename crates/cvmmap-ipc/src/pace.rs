@@ -21,21 +21,26 @@ use crate::sync::FrameId;
 const INTERVALS: usize = 256;
 /// One interval in so many may be shorter than the pace: a hiccup of a producer, and a burst after it to catch up.
 const BURSTS: usize = 16;
-const DELAYS: usize = 32;
+const ARRIVALS: usize = 32;
+/// Of stamps of another clock fewer are used, since that clock drifts.
+const FOREIGN_ARRIVALS: usize = 8;
+/// A clock goes as fast as ours if it differs by no more than this part.
+const SAME_SPEED: u64 = 64;
 /// Copies that are remembered, and how many of them may have been caught by a write.
 const COPIES: u32 = u16::BITS;
 const CAUGHT: u32 = 1;
 /// A delay this near to the interval is the fill of a producer that never pauses, in ns.
 const NO_PAUSE: u64 = 1_000_000;
 
-/// Frame intervals and capture-to-arrival delays of the last frames in ns, and how their copies went.
+/// Frame intervals and arrivals of the last frames in ns, and how their copies went.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// The last frame, with the time of it that intervals are measured by.
     last: Option<(FrameId, u64)>,
     intervals: VecDeque<u64>,
-    /// Empty where the stamps are not of this clock; intervals are then measured between arrivals.
-    delays: VecDeque<u64>,
+    /// Stamp and arrival of frames that did not wait for us.
+    arrivals: VecDeque<(u64, u64)>,
+    same_clock: bool,
     /// How many copies were seen, up to [`COPIES`], and a bit for each of them that was caught by a write.
     copies: u32,
     caught: u16,
@@ -44,19 +49,37 @@ pub(crate) struct Pace {
 impl Pace {
     /// Takes in a frame's sync; `arrival` is Unix time in ns, `None` for one that was found queued.
     pub(crate) fn observe(&mut self, frame: FrameId, arrival: Option<u64>) {
-        let same_clock = arrival.map_or(!self.delays.is_empty(), |at| is_same_clock(frame.timestamp_ns, at));
-        let Some(time) = (if same_clock { Some(frame.timestamp_ns) } else { arrival }) else { return };
+        let stamp = frame.timestamp_ns;
+        if let Some(arrival) = arrival {
+            let same_clock = is_same_clock(stamp, arrival);
+            // Stamps that go back, or are of another clock now: the old delays say nothing of the new.
+            if same_clock != self.same_clock || self.arrivals.back().is_some_and(|(last, _)| *last > stamp) {
+                self.arrivals.clear();
+            }
+            self.same_clock = same_clock;
+            push(&mut self.arrivals, ARRIVALS, (stamp, arrival));
+        }
+        let Some(time) = (if self.same_clock { Some(stamp) } else { arrival }) else { return };
         if let Some((last, since)) = self.last.replace((frame, time))
             && frame.count > last.count
             && let Some(elapsed) = time.checked_sub(since)
         {
             push(&mut self.intervals, INTERVALS, elapsed / u64::from(frame.count - last.count));
         }
-        if let Some(arrival) = arrival
-            && same_clock
-        {
-            push(&mut self.delays, DELAYS, arrival.saturating_sub(frame.timestamp_ns));
+    }
+
+    /// Least time from stamp to arrival, in ns. Stamps of another clock tell it too, if that clock goes as fast as
+    /// ours (a replay may go at any speed), though not what part of it is an offset between the two.
+    fn delay(&self) -> Option<i128> {
+        let delay = |(stamp, arrival): &(u64, u64)| i128::from(*arrival) - i128::from(*stamp);
+        if self.same_clock {
+            return self.arrivals.iter().map(delay).min();
         }
+        let recent = || self.arrivals.iter().rev().take(FOREIGN_ARRIVALS);
+        let (last, first) = (self.arrivals.back()?, self.arrivals.front()?);
+        let (elapsed, stamped) = (last.1.abs_diff(first.1), last.0.abs_diff(first.0));
+        let as_fast = elapsed.abs_diff(stamped) <= elapsed / SAME_SPEED;
+        (self.arrivals.len() == ARRIVALS && as_fast).then(|| recent().map(delay).min())?
     }
 
     /// Takes note of a copy: whether metadata and payload held still for it.
@@ -68,7 +91,7 @@ impl Pace {
     /// Whether the producer was caught writing too often during the last copies; once, where no stamp tells what is
     /// overdue.
     pub(crate) fn is_restless(&self) -> bool {
-        self.caught.count_ones() > if self.delays.is_empty() { 0 } else { CAUGHT }
+        self.caught.count_ones() > if self.same_clock { CAUGHT } else { 0 }
     }
 
     /// Whether the time between two frames was seen, so that a frame can be told to be overdue.
@@ -87,22 +110,27 @@ impl Pace {
         }
         let nth = intervals.len() / BURSTS;
         let (_, &mut interval, _) = intervals.select_nth_unstable(nth);
-        let Some(&delay) = self.delays.iter().min() else {
-            return Some(arrival_ns.saturating_add(interval / 4));
-        };
         let quarter = interval / 4;
-        let hold = if delay <= interval - quarter {
-            interval
-        } else if self.copies == COPIES && delay.abs_diff(interval) > NO_PAUSE {
-            delay.saturating_add(quarter)
-        } else {
-            0
+        let Some(delay) = self.delay() else {
+            return Some(arrival_ns.saturating_add(quarter));
         };
-        Some(timestamp_ns.saturating_add(hold))
+        let [gap, near] = [interval - quarter, NO_PAUSE].map(i128::from);
+        let seen_to_pause =
+            self.copies == COPIES && (!self.same_clock || (delay - i128::from(interval)).abs() > near);
+        let hold = if self.same_clock && delay <= gap {
+            i128::from(interval)
+        } else if seen_to_pause {
+            delay + i128::from(quarter)
+        } else if self.same_clock {
+            0
+        } else {
+            return Some(arrival_ns.saturating_add(quarter));
+        };
+        Some(u64::try_from(i128::from(timestamp_ns) + hold).unwrap_or(0))
     }
 }
 
-fn push(window: &mut VecDeque<u64>, size: usize, value: u64) {
+fn push<T>(window: &mut VecDeque<T>, size: usize, value: T) {
     if window.len() == size {
         window.pop_front();
     }
@@ -181,5 +209,25 @@ mod tests {
             );
         }
         assert_eq!(pace.due(4, START), Some(START + 2 * MS));
+    }
+
+    #[test]
+    fn media_time_at_the_speed_of_ours_tells_a_late_arrival() {
+        let mut pace = Pace::default();
+        let mut media = |speed: u64| {
+            pace = Pace::default();
+            for i in 0..40u32 {
+                let at = u64::from(i) * 16 * MS;
+                pace.observe(FrameId { count: i, timestamp_ns: at * speed / 10 }, Some(START + at));
+                pace.copied(true);
+            }
+            // The next one comes 10 ms late.
+            pace.due(40 * 16 * MS * speed / 10, START + 40 * 16 * MS + 10 * MS).unwrap()
+                - START
+                - 40 * 16 * MS
+        };
+        assert_eq!(media(10), 4 * MS);
+        // At half the speed nothing can be said of it.
+        assert_eq!(media(5), 14 * MS);
     }
 }

@@ -12,7 +12,7 @@ use rustix::shm::OFlags;
 use crate::metadata::{METADATA_SIZE, Metadata, MetadataError};
 use crate::snapshot::Mapping;
 use crate::sync::{SyncError, SyncMessage};
-use crate::target::Target;
+use crate::target::{Target, UnreachableFolder, check_folder};
 
 /// How long the last announcements may take to leave when the producer ends.
 const LINGER_MS: i32 = 250;
@@ -26,6 +26,8 @@ pub enum ProducerError {
     Busy(Target),
     #[error("segment '{name}' cannot be {what}: {source}")]
     Segment { name: String, what: &'static str, source: io::Error },
+    #[error(transparent)]
+    Unreachable(#[from] UnreachableFolder),
     #[error("sync endpoint '{endpoint}' cannot be bound: {source}")]
     Bind { endpoint: String, source: zmq::Error },
     #[error("sync message cannot be sent: {0}")]
@@ -56,6 +58,7 @@ impl Producer {
     /// # Errors
     /// [`ProducerError::Busy`] where a producer runs under that name; else what the system says.
     pub fn create(target: &Target, payload_size: usize) -> Result<Self, ProducerError> {
+        check_folder(&target.zmq_endpoint())?;
         let file = create_segment(target)?;
         let mapping = resize(&file, target, payload_size)?;
         let endpoint = target.zmq_endpoint();

@@ -131,6 +131,26 @@ pub fn ipc_path(endpoint: &str) -> Option<&Path> {
     endpoint.strip_prefix("ipc://").filter(|path| path.starts_with('/')).map(Path::new)
 }
 
+/// The folder of an `ipc://` endpoint is not there, or not for us.
+#[derive(Debug, thiserror::Error)]
+#[error("the folder '{folder}' of sync endpoint '{endpoint}' cannot be reached: {source}")]
+pub struct UnreachableFolder {
+    folder: String,
+    endpoint: String,
+    source: std::io::Error,
+}
+
+/// Checks that a socket can lie where an endpoint says; ZeroMQ itself would retry for ever.
+pub(crate) fn check_folder(endpoint: &str) -> Result<(), UnreachableFolder> {
+    let Some(folder) = ipc_path(endpoint).and_then(Path::parent) else { return Ok(()) };
+    // The '.' makes a file in the place of the folder an error.
+    std::fs::metadata(folder.join(".")).map(drop).map_err(|source| UnreachableFolder {
+        folder: folder.display().to_string(),
+        endpoint: endpoint.into(),
+        source,
+    })
+}
+
 fn is_name(name: &str, max: usize) -> bool {
     name.len() <= max
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -121,7 +121,7 @@ fn a_segment_cut_short_is_refused_not_fatal() {
         error.to_string(),
         format!("segment '{}' has 100 bytes, 256 are needed for the metadata alone", target.shm_name())
     );
-    assert_eq!((reader.counters().lost, reader.counters().invalid), (2, 1));
+    assert_eq!((reader.counters().lost, reader.counters().invalid), (3, 0));
 }
 
 #[test]
@@ -229,11 +229,10 @@ fn unreachable_endpoints_are_named() {
     let away: Target = "cvmmap://a@/nonexistent/folder".parse().unwrap();
     let error = Reader::open(ReaderConfig::new(&away, Coherence::Verify)).err().unwrap();
     assert!(
-        matches!(&error, ReaderError::Unreachable { folder, .. } if folder == "/nonexistent/folder"),
-        "{error}"
+        matches!(error, ReaderError::Unreachable(_)) && error.to_string().contains("'/nonexistent/folder'")
     );
     let error = Producer::create(&away, 16).err().unwrap();
-    assert!(matches!(&error, ProducerError::Bind { .. }), "{error}");
+    assert!(matches!(error, ProducerError::Unreachable(_)), "{error}");
     assert!(!std::fs::exists(format!("/dev/shm/{}", away.shm_name())).unwrap());
     let mut config = ReaderConfig::new(&"a".parse().unwrap(), Coherence::Verify);
     config.endpoint = "nonsense".into();

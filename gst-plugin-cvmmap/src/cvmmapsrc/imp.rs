@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use cvmmap_ipc::clock::{is_same_clock, is_unix_time, unix_now_ns};
 use cvmmap_ipc::{
-    Arrival, Cause, Coherence, Event, FrameId, Plane, PlaneKind, Reader, Refusal, Region, Verdict, Waker,
+    Arrival, Cause, Coherence, Counters, Event, FrameId, Plane, PlaneKind, Reader, Refusal, Region, Verdict,
+    Waker,
 };
 use gst::glib;
 use gst::prelude::*;
@@ -73,6 +74,8 @@ struct Streaming {
     complaints: Vec<String>,
     /// It was told that frames arrive and none is good.
     starving: bool,
+    /// It was told that the messages are somebody else's.
+    strangers_told: bool,
     /// Rows of a plane that is converted after it was judged.
     scratch: Vec<u8>,
 }
@@ -337,7 +340,13 @@ impl CvMmapSrc {
             gst::StateChangeError
         })?;
         let reader = Reader::open(config).map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("uri '{}': {error}", settings.uri));
+            let name = if settings.zmq_endpoint.is_some() { "zmq-endpoint" } else { "uri" };
+            let value = settings.zmq_endpoint.as_ref().unwrap_or(&settings.uri);
+            gst::element_imp_error!(
+                self,
+                gst::ResourceError::OpenRead,
+                ("property '{name}' = '{value}': {error}")
+            );
             gst::StateChangeError
         })?;
         *self.waker.lock().unwrap() = Some(reader.waker());
@@ -360,6 +369,7 @@ impl CvMmapSrc {
             missing_since: None,
             complaints: Vec::new(),
             starving: false,
+            strangers_told: false,
             scratch: Vec::new(),
         });
         Ok(())
@@ -372,7 +382,8 @@ impl CvMmapSrc {
         }
         // Time spent downstream is not silence.
         let mut since = Instant::now();
-        let mut accepted = s.reader.counters().accepted;
+        let counters = s.reader.counters();
+        let (mut accepted, refused) = (counters.accepted, counters.torn + counters.late);
         loop {
             let idle = self.settings.lock().unwrap().idle_timeout();
             let stall = matches!(s.state, Some(State::Streaming | State::Reset))
@@ -396,7 +407,9 @@ impl CvMmapSrc {
                     return Err(gst::FlowError::Eos);
                 }
                 Event::TimedOut => {
-                    self.stats.lock().unwrap().counters = s.reader.counters();
+                    let counters = s.reader.counters();
+                    self.stats.lock().unwrap().counters = counters;
+                    self.check_label(s, &counters);
                     if s.state == Some(State::Stalled) || stall.is_some_and(|stall| left(stall).is_zero()) {
                         let gone = !s.reader.segment_exists();
                         self.enter(s, if gone { State::Waiting } else { State::Stalled }, None);
@@ -409,7 +422,10 @@ impl CvMmapSrc {
                     let counters = s.reader.counters();
                     if std::mem::replace(&mut accepted, counters.accepted) != accepted {
                         since = Instant::now();
-                    } else if since.elapsed() >= STARVING_AFTER && !s.starving && s.complaints.is_empty() {
+                    } else if since.elapsed() >= STARVING_AFTER
+                        && !s.starving
+                        && counters.torn + counters.late > refused
+                    {
                         s.starving = true;
                         gst::element_imp_warning!(
                             self,
@@ -594,7 +610,7 @@ impl CvMmapSrc {
                 );
                 return Err(gst::FlowError::Error);
             }
-            Refusal::Incoherent(_) | Refusal::NoSegment(_) => {
+            Refusal::Incoherent(_) => {
                 gst::debug!(CAT, imp = self, "frame {} dropped: {refusal}", arrival.frame.count);
             }
             _ => {
@@ -614,6 +630,26 @@ impl CvMmapSrc {
             }
         }
         Ok(None)
+    }
+
+    /// Somebody publishes at this endpoint, but not whom we wait for: told once.
+    fn check_label(&self, s: &mut Streaming, counters: &Counters) {
+        if counters.announced > 0 || counters.ignored_messages == 0 || s.strangers_told {
+            return;
+        }
+        s.strangers_told = true;
+        let config = s.reader.config();
+        let whose = config.label.as_ref().map_or(String::new(), |label| format!(" labelled '{label}'"));
+        gst::element_imp_warning!(
+            self,
+            gst::StreamError::WrongType,
+            (
+                "{}: none of the {} messages at '{}' is a sync message{whose}",
+                s.settings.uri,
+                counters.ignored_messages,
+                config.endpoint
+            )
+        );
     }
 
     fn unmapped(

@@ -46,9 +46,10 @@ impl Rate {
 
     /// `running_ns` is the arrival's running time, `delay_ns` the time from capture to arrival where it is known.
     pub fn observe(&mut self, count: u32, running_ns: u64, delay_ns: Option<u64>) {
-        // A reset, or time spent paused: what was measured before has nothing to do with now.
+        // A reset, a stall, or time spent paused: what was measured before has nothing to do with now.
+        let silence = stalled_after(self.interval_ns()).as_nanos() as u64;
         let broken = |&(last, at): &(u32, u64)| {
-            count <= last || running_ns.checked_sub(at).is_none_or(|elapsed| elapsed > 10_000_000_000)
+            count <= last || running_ns.checked_sub(at).is_none_or(|elapsed| elapsed >= silence)
         };
         if self.arrivals.back().is_some_and(broken) {
             self.arrivals.clear();

@@ -19,7 +19,7 @@ use crate::metadata::{METADATA_SIZE, Metadata, MetadataError, Plane};
 use crate::pace::Pace;
 use crate::subscriber::{Subscriber, Wait, Waker};
 use crate::sync::FrameId;
-use crate::target::{Target, ipc_path};
+use crate::target::{Target, UnreachableFolder, check_folder};
 
 /// Metadata that differs between two reads is being written: 256 bytes take no longer than this many reads.
 const METADATA_READS: usize = 8;
@@ -66,8 +66,8 @@ impl ReaderConfig {
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum ReaderError {
-    #[error("the folder '{folder}' of sync endpoint '{endpoint}' cannot be reached: {source}")]
-    Unreachable { folder: String, endpoint: String, source: io::Error },
+    #[error(transparent)]
+    Unreachable(#[from] UnreachableFolder),
     #[error("sync endpoint '{endpoint}' cannot be connected: {source}")]
     Connect { endpoint: String, source: zmq::Error },
     #[error("waiting at sync endpoint '{endpoint}' failed: {source}")]
@@ -238,16 +238,7 @@ impl Reader {
     /// refuses the endpoint.
     pub fn open(config: ReaderConfig) -> Result<Self, ReaderError> {
         let endpoint = config.endpoint.clone();
-        if let Some(folder) = ipc_path(&endpoint).and_then(|path| path.parent()) {
-            // Reading the folder's entries is more than is needed, but says why it cannot be reached.
-            if let Err(source) = std::fs::metadata(folder.join(".")) {
-                return Err(ReaderError::Unreachable {
-                    folder: folder.display().to_string(),
-                    endpoint,
-                    source,
-                });
-            }
-        }
+        check_folder(&endpoint)?;
         let subscriber = Subscriber::connect(&endpoint, config.label.clone())
             .map_err(|source| ReaderError::Connect { endpoint, source })?;
         Ok(Self {
@@ -399,6 +390,10 @@ impl Reader {
             Err(refusal) => {
                 match &refusal {
                     Refusal::Incoherent(cause) => self.count(Verdict::Refuse(*cause), 0),
+                    // The header is fine; what it tells of is gone.
+                    Refusal::Invalid { error: MetadataError::BeyondSegment { .. }, .. } => {
+                        self.counters.lost += 1
+                    }
                     Refusal::Invalid { .. } => self.counters.invalid += 1,
                     _ => self.counters.lost += 1,
                 }
