@@ -189,9 +189,11 @@ fn stamps(payload: &[u8]) -> [u64; 2] {
 
 fn pace(fps: &str, mut publish: impl FnMut(u32)) {
     let interval = Duration::from_secs_f64(1.0 / fps.parse::<f64>().unwrap());
-    let start = Instant::now();
+    let mut due = Instant::now();
     for n in 1u32.. {
-        std::thread::sleep((start + interval * n).saturating_duration_since(Instant::now()));
+        // As a camera does, which has no frames to catch up with when the machine was held up.
+        due = (due + interval).max(Instant::now());
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         publish(n);
     }
 }
