@@ -11,7 +11,12 @@ packages=(
   gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
   # the independent producer and consumer of the tests
   python3 python3-numpy python3-zmq
+  # the independent readers and the RTMP server of the tests; see install-readers.sh
+  python3-venv nginx libnginx-mod-rtmp
 )
+# A node from elsewhere conflicts with Debian's.
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -34,5 +39,13 @@ else
   echo "  apt-get install ${missing[*]}" >&2
   exit 1
 fi
+# The tests run nginx themselves; Debian would start one on port 80, now and at every boot.
+[[ " ${missing[*]} " == *" nginx "* ]] && quiet_nginx=1 || quiet_nginx=
+policy=/usr/sbin/policy-rc.d
+if [ "$quiet_nginx" ] && [ ! -e "$policy" ]; then
+  trap '"${root[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${root[@]}" install -m 755 /dev/stdin "$policy"
+fi
 "${root[@]}" apt-get update -qq
 "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+[ -z "$quiet_nginx" ] || "${root[@]}" update-rc.d nginx disable

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Any bytes as a stream: no panic, every byte accounted for, and every step forward.
+
+#![no_main]
+
+use flv::{AudioFormat, Dialect, Framer, Step, TagType, VideoCodec, amf0};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = VideoCodec::H264.check_config(data);
+    let _ = VideoCodec::H265.check_config(data);
+    let _ = flv::audio::aac_rate_and_channels(data);
+    let mut rest = data;
+    let mut framer = Framer::new();
+    loop {
+        let taken = match framer.step(rest, true) {
+            Step::End => break,
+            Step::Need(bytes) => panic!("{bytes} bytes more at the end"),
+            Step::Header { bytes, .. } | Step::Skip { bytes, .. } => bytes,
+            Step::Tag { header, bytes, .. } => {
+                let body = &rest[flv::tag::TAG_HEADER_BYTES..header.bytes_before_trailer()];
+                match header.tag_type {
+                    TagType::Video => drop(Dialect::parse(body)),
+                    TagType::Audio => drop(AudioFormat::parse(body)),
+                    TagType::Script => drop(amf0::read_script(body)),
+                }
+                bytes
+            }
+        };
+        assert!(taken > 0);
+        rest = &rest[taken..];
+    }
+});
