@@ -12,18 +12,22 @@ PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0)
 LIBDIR ?= $(shell pkg-config --variable=libdir gstreamer-1.0)
 endif
 
-.PHONY: all deps build demo test lint unit bench soak fuzz install clean
+.PHONY: all deps readers build demo test lint unit bench soak fuzz install clean
 
 all: build
 
 deps:
 	@scripts/install-deps.sh
 
+# What judges our FLV in the tests: FFmpeg 9, PyAV, mpegts.js, nginx-rtmp.
+readers: deps
+	@scripts/install-readers.sh
+
 # The plugins lie in a folder of their own, so that GST_PLUGIN_PATH does not make GStreamer look through all of target/.
 build: deps
 	$(CARGO) build --release --locked
 	@mkdir -p $(PLUGINS)
-	@cp -u target/release/libgstcvmmap.so $(PLUGINS)/
+	@cp -u $(patsubst %,target/release/libgst%.so,cvmmap flvh265) $(PLUGINS)/
 	@echo 'export GST_PLUGIN_PATH=$(CURDIR)/$(PLUGINS)'
 
 demo: build
@@ -34,9 +38,9 @@ test: lint unit demo
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p gst-plugin-cvmmap --features static,capi,doc -- -D warnings
+	$(CARGO) clippy --locked -p gst-plugin-cvmmap -p gst-plugin-flvh265 --features static,capi,doc -- -D warnings
 
-unit: deps
+unit: readers
 	$(CARGO) test --locked
 
 bench: build
@@ -46,16 +50,17 @@ bench: build
 soak: build
 	$(CARGO) bench --locked --bench cvmmap -- soak
 
-# Coverage-guided fuzzing of the header parser; FUZZ_SECONDS of it.
+# Coverage-guided fuzzing of the parsers of foreign bytes; FUZZ_SECONDS of each.
 FUZZ_SECONDS ?= 60
 fuzz: deps
 	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	cd crates/cvmmap-ipc && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none header -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+	cd crates/flv && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none stream -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
 # Needs cargo-c, which is installed on the first use.
 install: deps
 	command -v cargo-cinstall >/dev/null || $(CARGO) install --locked cargo-c
-	$(CARGO) cinstall --release --locked -p gst-plugin-cvmmap --prefix=$(PREFIX) --libdir=$(LIBDIR)
+	$(CARGO) cinstall --release --locked -p gst-plugin-cvmmap -p gst-plugin-flvh265 --prefix=$(PREFIX) --libdir=$(LIBDIR)
 
 clean:
 	$(CARGO) clean

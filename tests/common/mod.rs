@@ -22,6 +22,7 @@ pub fn init() {
     INIT.call_once(|| {
         gst::init().unwrap();
         gstcvmmap::plugin_register_static().unwrap();
+        gstflvh265::plugin_register_static().unwrap();
     });
 }
 
@@ -41,22 +42,24 @@ pub fn streamer() -> Command {
     Command::new(env!("CARGO_BIN_EXE_cvmmap-streamer"))
 }
 
-/// The folder with nothing but the plugin in it, for GST_PLUGIN_PATH.
+/// The folder with nothing but the plugins in it, for GST_PLUGIN_PATH.
 pub fn plugin_dir() -> &'static Path {
     static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
         let profile = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "gst-plugin-cvmmap"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.args(["build", "--quiet", "-p", "gst-plugin-cvmmap", "-p", "gst-plugin-flvh265"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
         }
-        assert!(build.status().unwrap().success(), "building the plugin failed");
+        assert!(build.status().unwrap().success(), "building the plugins failed");
         let dir = profile.join("gstreamer-1.0");
         std::fs::create_dir_all(&dir).unwrap();
         // Renamed into place, since tests of several binaries may do this.
-        let temporary = dir.join(format!(".{}.tmp", std::process::id()));
-        std::fs::copy(profile.join("libgstcvmmap.so"), &temporary).unwrap();
-        std::fs::rename(temporary, dir.join("libgstcvmmap.so")).unwrap();
+        for library in ["libgstcvmmap.so", "libgstflvh265.so"] {
+            let temporary = dir.join(format!(".{}.tmp", std::process::id()));
+            std::fs::copy(profile.join(library), &temporary).unwrap();
+            std::fs::rename(temporary, dir.join(library)).unwrap();
+        }
         dir
     });
     &DIR

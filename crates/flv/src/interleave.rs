@@ -18,8 +18,13 @@ pub struct Head {
 pub enum Next {
     /// This track's frame.
     Take(usize),
-    /// The frame with this decoding time is the first that is there; an earlier one of another track may come.
-    Wait(i64),
+    /// This track's frame is the first that is there; an earlier one of another track may come.
+    Wait {
+        /// The track.
+        track: usize,
+        /// Its frame's decoding time.
+        dts: i64,
+    },
     /// Nothing is there.
     Nothing,
     /// All have ended and nothing is left.
@@ -29,11 +34,11 @@ pub enum Next {
 /// Decides; of frames with one time the first track's goes first.
 pub fn next(tracks: &[Head]) -> Next {
     let heads = tracks.iter().enumerate().filter_map(|(i, track)| Some((track.dts?, i)));
-    let Some((dts, first)) = heads.min() else {
+    let Some((dts, track)) = heads.min() else {
         return if tracks.iter().all(|track| track.ended) { Next::End } else { Next::Nothing };
     };
     let open = |track: &Head| {
         track.dts.is_none() && !track.ended && track.position.is_none_or(|position| position < dts)
     };
-    if tracks.iter().any(open) { Next::Wait(dts) } else { Next::Take(first) }
+    if tracks.iter().any(open) { Next::Wait { track, dts } } else { Next::Take(track) }
 }

@@ -60,34 +60,42 @@ pub struct Metadata {
 }
 
 const NAME: &str = "onMetaData";
-/// The tag that keeps room for the index; readers skip names they do not know.
+/// The last field, which keeps room for the index.
 const FILLER: &str = "filler";
+/// FFmpeg gives up at a string of 1024 bytes.
+const FILLER_STRING: usize = 1000;
 
 impl Metadata {
     /// A script tag with timestamp 0 (FFmpeg takes a later one for subtitles).
     pub fn to_tag(&self) -> Vec<u8> {
-        let body = write_script(NAME, &self.to_value());
-        script_tag(0, &body).expect("metadata is far smaller than a tag")
+        self.tag(None)
     }
 
-    /// A file's metadata in exactly `room` bytes: the tag, and one that fills the rest.
+    /// A file's metadata as a tag of exactly `bytes` bytes, to be replaced later by another one of that size.
     ///
     /// `None` if it does not fit. [`Metadata::file_room`] says how much there has to be.
-    pub fn to_tags_in(&self, room: usize) -> Option<[Vec<u8>; 2]> {
-        let tag = self.to_tag();
-        let spaces = room.checked_sub(tag.len())?.checked_sub(filler(0).len())?;
-        let filler = filler(spaces);
-        (tag.len() + filler.len() == room).then_some([tag, filler])
+    pub fn to_tag_of(&self, bytes: usize) -> Option<Vec<u8>> {
+        // In the tag itself: FFmpeg makes a stream of its own of any other script tag.
+        let missing = bytes.checked_sub(self.tag(Some(0)).len())?;
+        let tag = self.tag(Some(missing));
+        (tag.len() == bytes).then_some(tag)
     }
 
-    /// The room for this metadata with an index of `key_frames`.
+    /// The size of this metadata with an index of `key_frames`.
     pub fn file_room(&self, key_frames: usize) -> usize {
         let file =
             File { key_frames: vec![KeyFrame { time: 0., position: 0 }; key_frames], ..File::default() };
-        Self { file: Some(file), ..self.clone() }.to_tag().len() + filler(0).len()
+        Self { file: Some(file), ..self.clone() }.tag(Some(0)).len()
     }
 
-    fn to_value(&self) -> Value {
+    fn tag(&self, fill: Option<usize>) -> Vec<u8> {
+        let mut fields = self.fields();
+        fields.extend(fill.map(|bytes| (FILLER.to_owned(), filler(bytes))));
+        let body = write_script(NAME, &Value::EcmaArray(fields));
+        script_tag(0, &body).expect("metadata is far smaller than a tag")
+    }
+
+    fn fields(&self) -> Vec<(String, Value)> {
         let mut fields: Vec<(String, Value)> = Vec::new();
         let mut add = |name: &str, value: Value| fields.push((name.to_owned(), value));
         if let Some(file) = &self.file {
@@ -131,7 +139,7 @@ impl Metadata {
             ]);
             add("keyframes", keyframes);
         }
-        Value::EcmaArray(fields)
+        fields
     }
 }
 
@@ -139,9 +147,21 @@ fn kilobits(bitrate: u32) -> Value {
     (f64::from(bitrate) / 1000.).into()
 }
 
-fn filler(spaces: usize) -> Vec<u8> {
-    let body = write_script(FILLER, &Value::String(" ".repeat(spaces)));
-    script_tag(0, &body).expect("the filler is far smaller than a tag")
+/// An array of strings, `bytes` larger than that of one empty string.
+fn filler(bytes: usize) -> Value {
+    const STRING_HEADER: usize = 3;
+    let mut left = bytes + STRING_HEADER;
+    let mut strings = Vec::new();
+    while left > 0 {
+        // Never a rest too small for a string.
+        let taken = match left {
+            all if all <= FILLER_STRING => all,
+            more => FILLER_STRING.min(more - STRING_HEADER),
+        };
+        strings.push(Value::String(" ".repeat(taken - STRING_HEADER)));
+        left -= taken;
+    }
+    Value::StrictArray(strings)
 }
 
 /// What a reader takes from onMetaData for seeking; anything may be missing or wrong in foreign files.

@@ -39,14 +39,28 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// `first_dts_ns`: the earliest decoding time; where it is negative (B-frames), all times are shifted by it.
+    /// `first_dts_ns`: the earliest decoding time; where it is negative (B-frames), all times are shifted, by whole
+    /// milliseconds.
     pub fn new(first_dts_ns: i64, backwards: Backwards) -> Self {
-        Self { backwards, shift_ns: first_dts_ns.min(0).saturating_neg(), last_dts_ns: None }
+        let shift_ns = first_dts_ns.div_euclid(NS_PER_MS).min(0).saturating_mul(-NS_PER_MS);
+        Self { backwards, shift_ns, last_dts_ns: None }
     }
 
     /// How much is added to running time, in nanoseconds.
     pub fn shift_ns(&self) -> u64 {
         self.shift_ns.unsigned_abs()
+    }
+
+    /// The times of a tag at the end, beside the last one.
+    pub fn last(&self) -> Stamp {
+        let dts_ns = self.last_dts_ns.unwrap_or(0);
+        Stamp {
+            dts_ns: dts_ns.unsigned_abs(),
+            pts_ns: dts_ns.unsigned_abs(),
+            timestamp_ms: (dts_ns / NS_PER_MS) as u32,
+            composition_ms: 0,
+            corrected: false,
+        }
     }
 
     /// The next tag's times, from running times in nanoseconds; `None`: the frame is to be dropped.
@@ -70,5 +84,29 @@ impl Timeline {
             composition_ms,
             corrected: dts_ns != wanted || i64::from(composition_ms) != wanted_composition,
         })
+    }
+}
+
+/// Keeps decoding times at or before presentation times.
+///
+/// Some encoders number decoding times from the first picture and reorder behind it, so that they run ahead of
+/// presentation by the depth of the reordering. Players cannot show a picture before it is decoded, and SRS reads
+/// composition times unsigned: it is the decoding times that are moved.
+#[derive(Debug, Clone, Default)]
+pub struct DecodeOffset {
+    offset_ns: i64,
+}
+
+impl DecodeOffset {
+    /// The deepest reordering that is believed; a larger difference is a wrong presentation time.
+    pub const MAX_NS: i64 = 1_000 * NS_PER_MS;
+
+    /// The decoding time to use.
+    pub fn apply(&mut self, dts_ns: i64, pts_ns: i64) -> i64 {
+        let ahead = dts_ns.saturating_sub(pts_ns);
+        if ahead <= Self::MAX_NS {
+            self.offset_ns = self.offset_ns.max(ahead);
+        }
+        dts_ns.saturating_sub(self.offset_ns)
     }
 }

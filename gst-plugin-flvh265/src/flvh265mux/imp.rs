@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Who pushes: the thread whose buffer made the next tag known, one at a time. With one pad that is its streaming
+// thread, and nothing waits. With two, a thread leaves its frame in the queue and goes, unless the queue is full or
+// the stream live; what it leaves is pushed by the other.
+//
+// Locks: `settings`, `state`; neither is held while the other is taken, nor while pushing, posting or querying.
+
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::config::{Config, MP3_RATES};
+use super::settings::{PROPERTIES, Settings};
+use super::state::{Kind, State, Track};
+use super::writer::Out;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("flvh265mux", gst::DebugColorFlags::empty(), Some("FLV muxer with H.265"))
+});
+
+/// How often a thread that waits for a clock which is not there yet looks again.
+const RECHECK: Duration = Duration::from_millis(100);
+
+pub struct FlvH265Mux {
+    srcpad: gst::Pad,
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+    /// A thread that waits may go on.
+    changed: Condvar,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for FlvH265Mux {
+    const NAME: &'static str = "GstFlvH265Mux";
+    type Type = super::FlvH265Mux;
+    type ParentType = gst::Element;
+
+    fn with_class(klass: &Self::Class) -> Self {
+        let template = klass.pad_template("src").expect("in the table");
+        let srcpad = gst::Pad::builder_from_template(&template)
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |mux| mux.src_query(pad, query))
+            })
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |mux| mux.src_event(pad, event))
+            })
+            .build();
+        Self { srcpad, settings: Mutex::default(), state: Mutex::default(), changed: Condvar::new() }
+    }
+}
+
+impl ObjectImpl for FlvH265Mux {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        self.settings.lock().unwrap().set(pspec.name(), value);
+        if self.obj().current_state() > gst::State::Ready {
+            gst::warning!(CAT, imp = self, "property '{}' is taken over in READY only", pspec.name());
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => self.state.lock().unwrap().sink.stats.structure().to_value(),
+            name => self.settings.lock().unwrap().get(name),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().add_pad(&self.srcpad).expect("a new element has no pad");
+    }
+}
+
+impl GstObjectImpl for FlvH265Mux {}
+
+impl ElementImpl for FlvH265Mux {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "FLV muxer with H.265",
+                "Codec/Muxer",
+                "Muxes H.265 (enhanced or domestic) or H.264 and AAC or MP3 into FLV",
+                "The cv-mmap streamer developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let video = [("video/x-h265", "hvc1"), ("video/x-h264", "avc")].map(|(name, format)| {
+                gst::Structure::builder(name).field("stream-format", format).field("alignment", "au").build()
+            });
+            let aac = gst::Structure::builder("audio/mpeg")
+                .field("mpegversion", gst::List::new([4i32, 2]))
+                .field("stream-format", "raw")
+                .build();
+            let mp3 = gst::Structure::builder("audio/mpeg")
+                .field("mpegversion", 1i32)
+                .field("layer", 3i32)
+                .field("parsed", true)
+                .field("channels", gst::IntRange::new(1i32, 2))
+                .field("rate", gst::List::new(MP3_RATES))
+                .build();
+            let template = |name, direction, presence, caps: gst::Caps| {
+                gst::PadTemplate::new(name, direction, presence, &caps).expect("a valid template")
+            };
+            use gst::{PadDirection, PadPresence};
+            let flv = gst::Caps::new_empty_simple("video/x-flv");
+            vec![
+                template("src", PadDirection::Src, PadPresence::Always, flv),
+                template("video", PadDirection::Sink, PadPresence::Request, gst::Caps::from_iter(video)),
+                template("audio", PadDirection::Sink, PadPresence::Request, gst::Caps::from_iter([aac, mp3])),
+            ]
+        });
+        &TEMPLATES
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let kind = if template.name() == "video" { Kind::Video } else { Kind::Audio };
+        let pad = gst::Pad::builder_from_template(template)
+            .chain_function(move |_pad, parent, buffer| {
+                let error = || Err(gst::FlowError::Error);
+                Self::catch_panic_pad_function(parent, error, |mux| mux.chain(kind, buffer))
+            })
+            .event_function(move |pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |mux| mux.sink_event(kind, pad, event))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |mux| mux.sink_query(pad, query))
+            })
+            .build();
+        {
+            let mut state = self.state.lock().unwrap();
+            let slot = &mut state.tracks[kind as usize];
+            if slot.is_some() {
+                gst::warning!(CAT, imp = self, "there is one {} pad already, and no more", template.name());
+                return None;
+            }
+            *slot = Some(Track::new(pad.clone()));
+            state.latency = None;
+        }
+        self.obj().add_pad(&pad).ok()?;
+        Some(pad)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        let mut state = self.state.lock().unwrap();
+        for track in state.tracks.iter_mut().flatten().filter(|track| track.pad == *pad) {
+            track.flushing = true;
+        }
+        drop(state);
+        self.changed.notify_all();
+        // Its thread is out of `chain` once this is done.
+        let _ = pad.set_active(false);
+        let mut state = self.state.lock().unwrap();
+        for slot in &mut state.tracks {
+            slot.take_if(|track| track.pad == *pad);
+        }
+        state.latency = None;
+        // The other one waits for it no longer.
+        if state.tracks().next().is_some() {
+            state = self.drain(state);
+        }
+        drop(state);
+        self.changed.notify_all();
+        let _ = self.obj().remove_pad(pad);
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::ReadyToPaused {
+            let settings = self.settings.lock().unwrap().clone();
+            let mut state = self.state.lock().unwrap();
+            state.reset();
+            state.started = false;
+            state.sink.stats = Default::default();
+            state.settings = settings;
+        }
+        if transition == gst::StateChange::PausedToReady {
+            let mut state = self.state.lock().unwrap();
+            state.flow = Some(gst::FlowError::Flushing);
+            state.tracks.iter_mut().flatten().for_each(|track| track.flushing = true);
+            drop(state);
+            self.changed.notify_all();
+        }
+        let success = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::PausedToReady {
+            let mut state = self.state.lock().unwrap();
+            state.reset();
+            // Caps come anew with the next start.
+            state.tracks.iter_mut().flatten().for_each(|track| track.config = None);
+        }
+        Ok(success)
+    }
+}
+
+// The sink pads
+impl FlvH265Mux {
+    fn chain(&self, kind: Kind, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut state = self.ask_neighbours();
+        if let Some(error) = state.flow {
+            return Err(error);
+        }
+        let track = state.track(kind).ok_or(gst::FlowError::NotLinked)?;
+        if track.flushing {
+            return Err(gst::FlowError::Flushing);
+        }
+        if track.eos {
+            return Err(gst::FlowError::Eos);
+        }
+        if track.config.is_none() {
+            return Err(gst::FlowError::NotNegotiated);
+        }
+        if let Err(text) = track.enqueue(kind, buffer) {
+            drop(state);
+            gst::element_imp_error!(self, gst::StreamError::Mux, ("{text}"));
+            return Err(gst::FlowError::Error);
+        }
+        let mut state = self.drain(state);
+        while state.must_wait(kind) {
+            state = self.wait(state, kind);
+            // The deadline may have come.
+            state = self.drain(state);
+        }
+        if let Some(error) = state.flow {
+            return Err(error);
+        }
+        let flushing = state.track(kind).is_none_or(|track| track.flushing);
+        if flushing { Err(gst::FlowError::Flushing) } else { Ok(gst::FlowSuccess::Ok) }
+    }
+
+    /// Pushes whatever can be pushed, unless another thread is at it, which will.
+    fn drain<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.pushing {
+            return state;
+        }
+        state.pushing = true;
+        loop {
+            let next = state.next(|| self.running_time());
+            if state.has_news() {
+                self.changed.notify_all();
+            }
+            // Under the lock: what others have queued since is seen either here or by them.
+            let Some(next) = next.transpose() else { break };
+            drop(state);
+            let flow = match next {
+                Ok(Out::Buffer(buffer)) => self.srcpad.push(buffer).map(drop),
+                Ok(Out::Event(event)) => {
+                    self.srcpad.push_event(event);
+                    Ok(())
+                }
+                Err(text) => {
+                    gst::element_imp_error!(self, gst::StreamError::Mux, ("{text}"));
+                    Err(gst::FlowError::Error)
+                }
+            };
+            state = self.state.lock().unwrap();
+            if let Err(error) = flow {
+                gst::debug!(CAT, imp = self, "pushing: {error}");
+                state.flow = state.flow.or(Some(error));
+                state.sink.out.clear();
+            }
+        }
+        state.pushing = false;
+        self.changed.notify_all();
+        state
+    }
+
+    /// Waits until there may be room, or until a live frame's deadline.
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, kind: Kind) -> MutexGuard<'a, State> {
+        let timeout = state.deadline(kind).map(|deadline| match self.running_time() {
+            Some(now) => Duration::from_nanos(deadline.saturating_sub(now).max(0).unsigned_abs()),
+            None => RECHECK,
+        });
+        let set_waiting = |state: &mut State, waiting| {
+            if let Some(track) = state.track(kind) {
+                track.waiting = waiting;
+            }
+        };
+        set_waiting(&mut state, true);
+        let mut state = match timeout {
+            Some(timeout) => self.changed.wait_timeout(state, timeout).unwrap().0,
+            None => self.changed.wait(state).unwrap(),
+        };
+        set_waiting(&mut state, false);
+        state
+    }
+
+    fn running_time(&self) -> Option<i64> {
+        let time = self.obj().current_running_time()?;
+        i64::try_from(time.nseconds()).ok()
+    }
+
+    /// Asks, where that is not known: upstream how long two live streams wait for each other, downstream whether a
+    /// file's header can be rewritten.
+    fn ask_neighbours(&self) -> MutexGuard<'_, State> {
+        let state = self.state.lock().unwrap();
+        let ask_latency = state.latency.is_none() && state.tracks().count() > 1;
+        let ask_rewrite = state.can_rewrite.is_none() && !state.settings.streamable;
+        if !ask_latency && !ask_rewrite {
+            return state;
+        }
+        drop(state);
+        let latency = ask_latency.then(|| {
+            let (live, min, _max) = self.upstream_latency();
+            live.then_some(min)
+        });
+        let can_rewrite = ask_rewrite.then(|| {
+            let mut query = gst::query::Seeking::new(gst::Format::Bytes);
+            let seekable = self.srcpad.peer_query(&mut query) && query.result().0;
+            if !seekable {
+                let text =
+                    "streamable=false, but downstream cannot seek: duration, filesize and index stay out";
+                gst::element_imp_warning!(self, gst::StreamError::Mux, ("{text}"));
+            }
+            seekable
+        });
+        let mut state = self.state.lock().unwrap();
+        state.latency = latency.or(state.latency);
+        state.can_rewrite = can_rewrite.or(state.can_rewrite);
+        state
+    }
+
+    /// Live, and the latencies of all pads together; ours is in it, where there is another stream to wait for.
+    fn upstream_latency(&self) -> (bool, gst::ClockTime, Option<gst::ClockTime>) {
+        let own = self.settings.lock().unwrap().latency;
+        let pads = self.obj().sink_pads();
+        let mut all = (false, gst::ClockTime::ZERO, gst::ClockTime::NONE);
+        for pad in &pads {
+            let mut query = gst::query::Latency::new();
+            if !pad.peer_query(&mut query) {
+                continue;
+            }
+            let (live, min, max) = query.result();
+            if live {
+                all.0 = true;
+                all.1 = all.1.max(min);
+                all.2 = [all.2, max].into_iter().flatten().min();
+            }
+        }
+        if all.0 && pads.len() > 1 {
+            all.1 += own;
+            // What waits here does not wait upstream.
+            all.2 = all.2.map(|max| (max + own).max(all.1));
+        }
+        all
+    }
+
+    fn sink_event(&self, kind: Kind, pad: &gst::Pad, event: gst::Event) -> bool {
+        use gst::EventView;
+        gst::log!(CAT, obj = pad, "{event:?}");
+        match event.view() {
+            EventView::Caps(caps) => self.set_caps(kind, caps.caps()),
+            EventView::Segment(segment) => self.set_segment(kind, segment.segment()),
+            EventView::Tag(tags) => {
+                self.with_track(kind, |track| track.set_tags(tags.tag()));
+                true
+            }
+            EventView::Gap(gap) => {
+                let (start, duration) = gap.get();
+                self.with_track(kind, |track| track.gap(start, duration));
+                drop(self.drain(self.ask_neighbours()));
+                true
+            }
+            EventView::Eos(_) => {
+                self.with_track(kind, |track| track.eos = true);
+                drop(self.drain(self.ask_neighbours()));
+                true
+            }
+            EventView::FlushStart(_) => self.flush_start(kind, event),
+            EventView::FlushStop(_) => self.flush_stop(kind, event),
+            // The stream that comes out is another one, with events of its own.
+            EventView::StreamStart(_) => true,
+            _ if event.is_serialized() => true,
+            _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
+        }
+    }
+
+    fn with_track(&self, kind: Kind, what: impl FnOnce(&mut Track)) {
+        if let Some(track) = self.state.lock().unwrap().track(kind) {
+            what(track);
+        }
+    }
+
+    fn set_caps(&self, kind: Kind, caps: &gst::CapsRef) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let mode = state.settings.mode;
+        let Some(track) = state.track(kind) else { return false };
+        let matches = |config: &Config| matches!(config, Config::Video(_)) == (kind == Kind::Video);
+        let set = match Config::from_caps(caps, mode) {
+            Ok(config) if matches(&config) => track.set_config(config),
+            Ok(_) => Err(format!("{caps} on pad {}", track.pad.name())),
+            Err(text) => Err(text),
+        };
+        drop(state);
+        match set {
+            Ok(()) => true,
+            Err(text) => {
+                gst::element_imp_error!(self, gst::StreamError::Format, ("{text}"), ["caps {caps}"]);
+                false
+            }
+        }
+    }
+
+    fn set_segment(&self, kind: Kind, segment: &gst::Segment) -> bool {
+        let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
+            let format = segment.format();
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Format,
+                ("a segment in {format:?}, but tags have times; upstream must give a TIME segment")
+            );
+            return false;
+        };
+        self.with_track(kind, |track| track.segment = segment.clone());
+        true
+    }
+
+    fn flush_start(&self, kind: Kind, event: gst::Event) -> bool {
+        let mut state = self.state.lock().unwrap();
+        if let Some(track) = state.track(kind) {
+            track.flushing = true;
+            track.queue.clear();
+        }
+        let first = !std::mem::replace(&mut state.flushing, true);
+        drop(state);
+        self.changed.notify_all();
+        // Once for all pads: one pad's flush flushes the stream that comes out.
+        !first || self.srcpad.push_event(event)
+    }
+
+    /// The stream begins anew, with its headers, after the last pad's.
+    fn flush_stop(&self, kind: Kind, event: gst::Event) -> bool {
+        let mut state = self.state.lock().unwrap();
+        if let Some(track) = state.track(kind) {
+            track.reset();
+        }
+        if !state.flushing || state.tracks().any(|track| track.flushing) {
+            return true;
+        }
+        while state.pushing {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.flushing = false;
+        state.reset();
+        drop(state);
+        self.srcpad.push_event(event)
+    }
+
+    fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        // What we cannot take is refused with its reason when it comes, instead of a bare not-negotiated.
+        if let gst::QueryViewMut::AcceptCaps(accept) = query.view_mut() {
+            accept.set_result(true);
+            return true;
+        }
+        gst::Pad::query_default(pad, Some(&*self.obj()), query)
+    }
+}
+
+// The source pad
+impl FlvH265Mux {
+    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        match query.view_mut() {
+            gst::QueryViewMut::Latency(latency) => {
+                let (live, min, max) = self.upstream_latency();
+                latency.set(live, min, max);
+                true
+            }
+            gst::QueryViewMut::Seeking(seeking) => {
+                let format = seeking.format();
+                seeking.set(
+                    false,
+                    gst::GenericFormattedValue::none_for_format(format),
+                    gst::GenericFormattedValue::none_for_format(format),
+                );
+                true
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Latency {
+            self.state.lock().unwrap().latency = None;
+        }
+        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+}
