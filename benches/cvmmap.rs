@@ -14,13 +14,13 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::{Peer, median, pin, row, usage};
 use cvmmap_ipc::clock::unix_now_ns;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use cvmmap_ipc::{
     Coherence, Event, FrameId, Metadata, Plane, PlaneKind, Producer, Reader, ReaderConfig, Target, Verdict,
     Version,
 };
-use common::{Peer, median, pin, row, usage};
 use gst::prelude::*;
 
 const CONSUMER_CORE: usize = 0;
