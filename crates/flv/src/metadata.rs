@@ -75,9 +75,8 @@ impl Metadata {
     /// `None` if it does not fit. [`Metadata::file_room`] says how much there has to be.
     pub fn to_tags_in(&self, room: usize) -> Option<[Vec<u8>; 2]> {
         let tag = self.to_tag();
-        let spaces = room.checked_sub(tag.len())?.checked_sub(filler(0).len())?;
-        let filler = filler(spaces);
-        (tag.len() + filler.len() == room).then_some([tag, filler])
+        let more = room.checked_sub(tag.len())?.checked_sub(filler(0).len())?;
+        Some([tag, filler(more)])
     }
 
     /// The room for this metadata with an index of `key_frames`.
@@ -139,8 +138,23 @@ fn kilobits(bitrate: u32) -> Value {
     (f64::from(bitrate) / 1000.).into()
 }
 
-fn filler(spaces: usize) -> Vec<u8> {
-    let body = write_script(FILLER, &Value::String(" ".repeat(spaces)));
+/// A filler tag that is `more` bytes longer than the shortest.
+fn filler(more: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    Value::from(FILLER).write(&mut body);
+    let whole = body.len() + 3 + more;
+    // A long string's head is two bytes longer; those are taken from its spaces, so that every size can be had.
+    match u16::try_from(more) {
+        Ok(spaces) => {
+            body.push(2);
+            body.extend(spaces.to_be_bytes());
+        }
+        Err(_) => {
+            body.push(12);
+            body.extend((more as u32 - 2).to_be_bytes());
+        }
+    }
+    body.resize(whole, b' ');
     script_tag(0, &body).expect("the filler is far smaller than a tag")
 }
 

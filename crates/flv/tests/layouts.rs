@@ -353,3 +353,38 @@ fn filler_fills_the_room_to_the_byte() {
     assert_eq!(metadata.to_tags_in(room - 1), None);
     assert_eq!(metadata.to_tags_in(0), None);
 }
+
+/// A string longer than 65535 bytes has a longer head, so these rooms were refused.
+#[test]
+fn filler_of_more_than_64_kib_fills_the_room_too() {
+    let metadata = file_metadata();
+    let least = metadata.file_room(2);
+    for spaces in [0, 1, 65534, 65535, 65536, 65537, 65538, 65539, 1 << 20] {
+        let room = least + spaces;
+        let tags = metadata.to_tags_in(room).unwrap_or_else(|| panic!("{spaces} spaces")).concat();
+        assert_eq!(tags.len(), room);
+        let mut rest = &tags[..];
+        for name in ["onMetaData", "filler"] {
+            let step = Framer::at_tag().step(rest, false);
+            let Step::Tag { header, bytes, wrong_size: None } = step else { panic!("{step:?}") };
+            let (found, value) = read_script(&rest[11..header.bytes_before_trailer()]).unwrap();
+            assert_eq!(found, name);
+            if let Value::String(spaces) = value {
+                assert!(spaces.bytes().all(|byte| byte == b' '));
+            }
+            rest = &rest[bytes..];
+        }
+    }
+}
+
+#[test]
+fn room_for_an_index_holds_every_index_of_at_most_that_size() {
+    let mut metadata = file_metadata();
+    let room = metadata.file_room(5000);
+    for count in [0, 1, 4999, 5000] {
+        let key_frame = |i: u64| KeyFrame { time: i as f64 / 3., position: u64::MAX / (i + 1) };
+        metadata.file.as_mut().unwrap().key_frames = (0..count).map(key_frame).collect();
+        let tags = metadata.to_tags_in(room).unwrap_or_else(|| panic!("{count} key frames"));
+        assert_eq!(tags.concat().len(), room);
+    }
+}
