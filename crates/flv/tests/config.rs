@@ -141,8 +141,8 @@ fn arrays_come_in_any_order_and_number() {
         let config = VideoConfig { nal_length_bytes: 4, parameter_sets };
         assert_eq!(H265.check_config(&hvcc(&arrays)), Ok(config));
     }
-    // Two in one array, which says that it is complete.
-    let two = [&[0xa2, 0, 2][..], &pps[3..], &pps[3..]].concat();
+    // Two in one array, which says that it is complete; the reserved bit is not part of the type.
+    let two = [&[0xe2, 0, 2][..], &pps[3..], &pps[3..]].concat();
     assert_eq!(H265.check_config(&hvcc(&[&vps, &sps, &two])).unwrap().parameter_sets, [1, 1, 2]);
 
     let avcc = hex(AVCC);

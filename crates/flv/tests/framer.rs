@@ -332,8 +332,24 @@ fn stream_may_end_within_or_after_its_file_header() {
 #[test]
 fn second_file_in_the_stream_is_found_behind_its_header() {
     let file = [&FILE_HEADER[..], &TAG].concat();
-    let steps = drive(Framer::new(), &[&file[..], &file].concat(), &[7]);
-    assert_eq!(tags(&steps).iter().map(|(at, _)| *at).collect::<Vec<_>>(), [13, 42]);
+    for (first, places) in [(&file[..], [13, 42]), (&TAG, [0, 29])] {
+        let steps = drive(Framer::new(), &[first, &file].concat(), &[7]);
+        assert_eq!(tags(&steps).iter().map(|(at, _)| *at).collect::<Vec<_>>(), places);
+        let skipped: usize = skips(&steps).iter().map(|(bytes, _)| bytes).sum();
+        assert_eq!(skipped, FILE_HEADER.len());
+    }
+}
+
+/// The search looks at 4096 beginnings at a time.
+#[test]
+fn tag_is_found_wherever_it_lies_in_a_long_search() {
+    for at in (4080..4112).chain(8180..8200) {
+        let stream = [&vec![0x20; at][..], &TAG].concat();
+        for chunks in [1 << 20, 100] {
+            let found = tags(&drive(Framer::anywhere(), &stream, &[chunks]));
+            assert_eq!(found.first().map(|(at, _)| *at), Some(at));
+        }
+    }
 }
 
 #[test]
@@ -354,6 +370,15 @@ fn stray_beginning_that_claims_16_mib_hides_no_tag_behind_it() {
         assert!(shown <= stream.len(), "{shown} bytes are asked for before a tag is found");
     };
     assert_eq!(first, 15);
+}
+
+#[test]
+fn stray_beginning_within_a_tag_does_not_cost_the_tag_while_it_comes() {
+    let claim = [9, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0];
+    let body = [&[0x20; 40][..], &claim, &[0x20; 40]].concat();
+    let tag = Stream::new(false, &[(TagType::Video, 0, body)]).bytes;
+    let found = tags(&drive(Framer::at_tag(), &[b"lost", &tag[..], &TAG].concat(), &[1]));
+    assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [4, 4 + tag.len()]);
 }
 
 /// Counts the bytes that are looked at.

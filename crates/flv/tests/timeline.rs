@@ -243,6 +243,15 @@ fn presentation_time_is_exact_to_the_millisecond_at_30_fps() {
 }
 
 #[test]
+fn times_beyond_what_64_bits_hold_stay_at_the_end() {
+    assert_eq!(Timeline::new(i64::MIN, KEEP).shift_ns(), i64::MAX as u64);
+    for (dts, shifted) in [(0, MS as u64), (i64::MAX, i64::MAX as u64)] {
+        let stamp = Timeline::new(-MS, KEEP).stamp(dts, i64::MAX).unwrap();
+        assert_eq!((stamp.dts_ns, stamp.pts_ns), (shifted, i64::MAX as u64));
+    }
+}
+
+#[test]
 fn first_time_above_zero_shifts_nothing() {
     let mut timeline = Timeline::new(5000 * MS, ENFORCE);
     assert_eq!(timeline.shift_ns(), 0);
@@ -255,6 +264,9 @@ fn composition_time_is_never_negative() {
     let mut timeline = Timeline::new(0, KEEP);
     let early = timeline.stamp(100 * MS, 99 * MS).unwrap();
     assert_eq!((early.composition_ms, early.corrected, early.pts_ns), (0, true, early.dts_ns));
+    // Rounded down, so this is 1 ms before 0 and not 0.
+    let early = Timeline::new(0, KEEP).stamp(0, -1).unwrap();
+    assert_eq!((early.composition_ms, early.corrected, early.pts_ns), (0, true, 0));
     let late = timeline.stamp(0, (1 << 23) * MS).unwrap();
     assert_eq!((late.composition_ms, late.corrected), (MAX_COMPOSITION_MS, true));
 }
