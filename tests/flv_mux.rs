@@ -558,6 +558,8 @@ fn caps_that_flv_cannot_carry_are_errors_that_name_the_rule() {
         let segment = gst::FormattedSegment::<ClockTime>::new();
         rig.video.push_event(gst::event::Segment::new(&segment));
         assert!(rig.video.push(unit(Some(MS), None, true, b"unit")).is_err());
+        // The refused event came again with the buffer.
+        rig.no_error();
     }
     for (caps, text) in [
         (without(aac(), "codec_data"), "AAC without codec_data"),
@@ -570,6 +572,22 @@ fn caps_that_flv_cannot_carry_are_errors_that_name_the_rule() {
         let error = rig.error();
         assert!(error.contains(text), "{error}, wanted {text}");
     }
+}
+
+#[test]
+fn what_is_no_stream_in_time_is_an_error() {
+    let rig = Rig::new(&[], false);
+    assert!(rig.video.push_event(gst::event::StreamStart::new("video")));
+    assert!(rig.video.push_event(gst::event::Caps::new(&h265(1))));
+    rig.video.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
+    assert!(rig.video.push(unit(Some(MS), None, true, b"unit")).is_err());
+    assert!(rig.error().contains("a segment in Bytes, but tags have times"));
+
+    let rig = Rig::new(&[], false);
+    assert!(rig.video.push_event(gst::event::StreamStart::new("video")));
+    assert!(rig.video.push_event(gst::event::Segment::new(&gst::FormattedSegment::<ClockTime>::new())));
+    assert!(rig.video.push(unit(Some(MS), None, true, b"unit")).is_err());
+    assert!(rig.error().contains("a buffer on pad video came before caps"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use flv::amf0::{Value, read_script};
 use flv::index::KeyFrame;
 use flv::metadata::{Audio, Described, File, Video};
-use flv::tag::{FILE_HEADER_BYTES, FileHeaderError, MAX_BODY_BYTES, TagHeaderError, script_tag};
+use flv::tag::{FILE_HEADER_BYTES, FileHeaderError, MAX_BODY_BYTES, TagHeaderError};
 use flv::video::MAX_COMPOSITION_MS;
 use flv::*;
 
