@@ -29,6 +29,7 @@ fn main() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["child-mux", muxer, codec, audio, measure] => child_mux(muxer, codec, audio == "audio", measure),
+        ["child-demux", demuxer, file, between, measure] => child_demux(demuxer, file, between, measure),
         ["child-allocations", muxer, size, tags] => allocations_of(muxer, size, tags.parse().unwrap()),
         [] => all(),
         _ => panic!("no such benchmark: {args:?}"),
@@ -59,7 +60,26 @@ fn all() {
         );
         compare(what, measure, "H.265 beside H.264", ("flvh265mux", "h265"), ("flvh265mux", "h264"), "", 1.0);
     }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("h264.flv");
+    write_file(&file);
+    for (between, how) in [("", "from a file"), ("! queue", "pushed")] {
+        for (measure, what) in [("cpu", "CPU"), ("wall", "wall time")] {
+            compare_demuxers(what, measure, how, between, file.to_str().unwrap());
+        }
+    }
     allocations();
+}
+
+/// A row of microseconds per tag of `filesrc ! demuxer ! fakesink`.
+fn compare_demuxers(what: &str, measure: &str, how: &str, between: &str, file: &str) {
+    let run = |demuxer| Peer::new(&["child-demux", demuxer, file, between, measure]).output();
+    let (mut mine, mut theirs): (Vec<f64>, Vec<f64>) =
+        (0..RUNS).map(|_| (run("flvh265demux"), run("flvdemux"))).unzip();
+    let [mine, theirs] = [&mut mine, &mut theirs].map(|runs| median(runs));
+    let us = |value: f64| format!("{value:.2} us");
+    let name = format!("{what} per tag, filesrc and demuxer, H.264 {how}, beside flvdemux");
+    row(&name, &us(mine), &us(theirs), mine / theirs, 1.0);
 }
 
 /// A row of microseconds per tag that the muxer adds.
@@ -216,6 +236,38 @@ fn child_mux(muxer: &str, codec: &str, audio: bool, measure: &str) {
     }
     let (cpu, wall) = run(muxer, streams);
     println!("{}", if measure == "cpu" { cpu } else { wall } as f64 / tags as f64 / 1e3);
+}
+
+const FILE_TAGS: u64 = 6_000;
+
+/// Two hundred seconds of 720p at 4 Mbit/s.
+fn write_file(file: &std::path::Path) {
+    let (caps, units) = encode_video("h264", "width=1280,height=720", 4000);
+    let line = format!("flvh265mux name=mux streamable=false ! filesink location={}", file.display());
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let mux = pipeline.by_name("mux").unwrap();
+    let stream = Stream::new("video", caps, units, 30., FILE_TAGS);
+    stream.pad.link(&mux.request_pad_simple("video").unwrap()).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    stream.push();
+    to_eos(&pipeline);
+}
+
+fn to_eos(pipeline: &gst::Pipeline) {
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
+    assert_eq!(message.expect("EOS").type_(), gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+fn child_demux(demuxer: &str, file: &str, between: &str, measure: &str) {
+    let line = format!("filesrc location={file} {between} ! {demuxer} ! fakesink sync=false");
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let (cpu, start) = (cpu_ns(), Instant::now());
+    pipeline.set_state(gst::State::Playing).unwrap();
+    to_eos(&pipeline);
+    let spent = if measure == "cpu" { cpu_ns() - cpu } else { start.elapsed().as_nanos() as u64 };
+    println!("{}", spent as f64 / FILE_TAGS as f64 / 1e3);
 }
 
 fn allocations_of(muxer: &str, size: &str, tags: u64) {
