@@ -7,8 +7,10 @@
 
 use gst::glib;
 
-fn plugin_init(_plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    Ok(())
+pub mod flvh265demux;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    flvh265demux::register(plugin)
 }
 
 #[allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
