@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Instant;
 
 use flv::index::KeyFrame;
 use flv::metadata::{Audio, File, Metadata, Video};
@@ -255,11 +256,6 @@ impl Pads {
                 gst::PadProbeReturn::Ok
             },
         );
-        // What was pushed before the pad was there to be watched.
-        if let Some(caps) = pad.current_caps() {
-            let seen = if pad.name() == "video" { &self.video } else { &self.audio };
-            seen.lock().unwrap().caps.push(caps);
-        }
     }
 }
 
@@ -277,7 +273,11 @@ impl Seen {
             });
         }
         match info.event().map(|event| event.view()) {
-            Some(gst::EventView::Caps(caps)) => self.caps.push(caps.caps_owned()),
+            Some(gst::EventView::Caps(caps)) => {
+                self.caps.push(caps.caps_owned());
+                // They come again when the pad is linked.
+                self.caps.dedup();
+            }
             Some(gst::EventView::Segment(segment)) => {
                 self.segments.push(segment.segment().downcast_ref().cloned().expect("a segment in time"));
             }
@@ -367,6 +367,12 @@ impl Demux {
 
     fn preroll(&self) {
         self.state(gst::State::Paused);
+        // Before, the pipeline has no sinks to wait for.
+        let end = Instant::now() + std::time::Duration::from_secs(30);
+        while self.no_more_pads.lock().unwrap().is_empty() {
+            assert!(Instant::now() < end, "no pads");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         self.pipeline.state(PATIENCE).0.unwrap();
     }
 
@@ -469,7 +475,9 @@ fn what_went_in_comes_out() {
                         let caps = sound.caps[0].structure(0).unwrap();
                         assert_eq!((caps.get("rate"), caps.get("channels")), (Ok(44100), Ok(2)));
                     }
-                    assert_eq!(*demux.no_more_pads.lock().unwrap(), [0], "{what}");
+                    // MP3 has no configuration that comes before all frames.
+                    let before = usize::from(audio == Some(MP3));
+                    assert_eq!(*demux.no_more_pads.lock().unwrap(), [before], "{what}");
                     assert_eq!(demux.stat("bytes") + 13, bytes.len() as u64);
                     assert_eq!(demux.stat("tags"), flv.tags.len() as u64 - 1);
                     assert_eq!(demux.stat("video-frames"), flv.video.len() as u64);
@@ -510,7 +518,10 @@ fn stock_flvdemux_says_the_same_of_what_it_knows() {
                 same(&ours.video().units, &stock.video().units, &what);
                 same(&ours.audio().units, &stock.audio().units, &what);
                 let start = |seen: Seen| seen.segments.first().and_then(|segment| segment.start());
-                assert_eq!(start(ours.video()), start(stock.video()), "{what}");
+                // With B-frames stock begins at the presentation time, and shifts all when audio comes.
+                if !b_frames {
+                    assert_eq!(start(ours.video()), start(stock.video()), "{what}");
+                }
             }
         }
     }
@@ -587,7 +598,9 @@ fn garbage_and_lying_sizes_cost_only_themselves() {
             assert_eq!(skipped[0].name(), "flvh265demux-skipped");
             assert_eq!(skipped[0].get::<u64>("offset"), Ok(flv.position(victim)), "{what}");
             assert_eq!(skipped[0].get::<u64>("bytes"), Ok(demux.stat("skipped-bytes")), "{what}");
-            assert_eq!(skipped[0].get::<String>("reason").unwrap(), "no tag begins here", "{what}");
+            let reason = skipped[0].get::<String>("reason").unwrap();
+            let expected = if i == 4 { "the stream ends within a tag" } else { "no tag begins here" };
+            assert_eq!(reason, expected, "{what}");
             assert_eq!(demux.stat("bytes") + 13, bytes.len() as u64, "{what}");
         }
     }
@@ -706,9 +719,6 @@ fn time_goes_on_where_32_bits_wrap() {
 #[test]
 fn a_live_source_that_delivers_late_gives_running_times_from_now_on() {
     let flv = Flv::shifted(Dialect::Enhanced, false, None, 7_200_000);
-    let demux = Demux::new("flvh265demux", &[], Feed::Push(1));
-    // Made anew, since this one has ended.
-    drop(demux);
     init();
     let pipeline = gst::parse::launch(
         "appsrc name=a is-live=true format=bytes ! flvh265demux ! fakesink name=s sync=true",
@@ -821,6 +831,8 @@ fn seeks_find_the_key_frame_by_index_and_by_scanning() {
         for (name, flv) in files {
             let demux = Demux::new("flvh265demux", &flv.bytes(), Feed::Pull);
             demux.preroll();
+            let duration = demux.pipeline.query_duration::<gst::ClockTime>().unwrap();
+            assert!((2900..=3100).contains(&duration.mseconds()), "{dialect:?} {name}: {duration}");
             for ms in [1500, 0, 2990, 640, 1300, 20, 99_000] {
                 for flags in [F::ACCURATE, F::KEY_UNIT, F::empty()] {
                     let what = format!("{dialect:?} {name} {ms} {flags:?}");
@@ -831,7 +843,8 @@ fn seeks_find_the_key_frame_by_index_and_by_scanning() {
                     let expected = from_key(&flv, ms);
                     same(&seen.units, expected, &what);
                     assert_eq!(seen.disconts[0], 0);
-                    let start = if flags == F::KEY_UNIT { expected[0].pts } else { ms };
+                    let start =
+                        if flags == F::KEY_UNIT { expected[0].pts } else { ms.min(duration.mseconds()) };
                     assert_eq!(seen.segments.len(), 1, "{what}");
                     assert_eq!(
                         seen.segments[0].start(),
@@ -842,8 +855,6 @@ fn seeks_find_the_key_frame_by_index_and_by_scanning() {
                     demux.state(gst::State::Paused);
                 }
             }
-            let duration = demux.pipeline.query_duration::<gst::ClockTime>().unwrap();
-            assert!((2900..=3100).contains(&duration.mseconds()), "{dialect:?} {name}: {duration}");
         }
     }
 }
@@ -902,11 +913,6 @@ fn pushed_streams_seek_by_their_index_if_upstream_can() {
     init();
     let flv = Flv::new(Dialect::Domestic, false, None).indexed(Dialect::Domestic, |entry| entry);
     let bytes = Arc::new(flv.bytes());
-    let demux = Demux::new("flvh265demux", &[], Feed::Push(1));
-    let source = demux.source.clone().unwrap();
-    // Not the one that has ended.
-    drop(demux);
-    drop(source);
     let pipeline = gst::parse::launch(
         "appsrc name=a format=bytes stream-type=seekable ! flvh265demux name=d ! fakesink name=s",
     )
@@ -1019,7 +1025,8 @@ fn after_a_flush_it_goes_on_with_whatever_comes() {
     }
     sink.set_state(gst::State::Null).unwrap();
     let seen = pads.video.lock().unwrap();
-    assert!(seen.units.is_empty() || seen.units[0].dts == flv.video[41].dts, "{:?}", seen.units[0].dts);
+    same(&seen.units, &flv.video[41..], "after the flush");
+    assert_eq!(seen.segments[0].start(), Some(gst::ClockTime::from_mseconds(flv.video[41].dts)));
 }
 
 #[test]
