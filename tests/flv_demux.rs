@@ -1002,8 +1002,13 @@ fn after_a_flush_it_goes_on_with_whatever_comes() {
     let sink = gst::ElementFactory::make("flvh265demux").build().unwrap();
     let pads = Arc::new(Pads::default());
     let watched = pads.clone();
+    let end = gst::ElementFactory::make("fakesink").property("async", false).property("sync", false);
+    let end = end.build().unwrap();
+    end.set_state(gst::State::Playing).unwrap();
+    let end_pad = end.static_pad("sink").unwrap();
     sink.connect_pad_added(move |_, pad| {
         watched.watch(pad);
+        pad.link(&end_pad).unwrap();
     });
     sink.set_state(gst::State::Playing).unwrap();
     let pad = sink.static_pad("sink").unwrap();
@@ -1011,8 +1016,7 @@ fn after_a_flush_it_goes_on_with_whatever_comes() {
     pad.send_event(gst::event::StreamStart::new("test"));
     pad.send_event(segment());
     let half = flv.tags[..flv.frame(30)].concat();
-    // Nobody is linked, which is told when it is sure that nobody will be.
-    let _ = pad.chain(gst::Buffer::from_slice(half[..half.len() - 20].to_vec()));
+    pad.chain(gst::Buffer::from_slice(half[..half.len() - 20].to_vec())).unwrap();
     pad.send_event(gst::event::FlushStart::new());
     pad.send_event(gst::event::FlushStop::new(true));
     pad.send_event(segment());
@@ -1021,9 +1025,10 @@ fn after_a_flush_it_goes_on_with_whatever_comes() {
     let mut chunks: VecDeque<u8> = rest.into();
     while !chunks.is_empty() {
         let chunk: Vec<u8> = chunks.drain(..chunks.len().min(900)).collect();
-        let _ = pad.chain(gst::Buffer::from_slice(chunk));
+        pad.chain(gst::Buffer::from_slice(chunk)).unwrap();
     }
     sink.set_state(gst::State::Null).unwrap();
+    end.set_state(gst::State::Null).unwrap();
     let seen = pads.video.lock().unwrap();
     same(&seen.units, &flv.video[41..], "after the flush");
     assert_eq!(seen.segments[0].start(), Some(gst::ClockTime::from_mseconds(flv.video[41].dts)));
