@@ -198,7 +198,7 @@ impl<'a> File<'a> {
         let mut around = Around::default();
         let mut from = None;
         if !index.described.is_empty() {
-            match self.by_description(index, kind, target_ms, snap)? {
+            match self.by_description(index, kind, target_ms)? {
                 Some(found) if found.before.is_some() && found.after.is_some() => around = found,
                 Some(found) => from = found.before,
                 None => index.described.clear(),
@@ -226,7 +226,6 @@ impl<'a> File<'a> {
         index: &Index,
         kind: Kind,
         target_ms: i64,
-        snap: Snap,
     ) -> Result<Option<Around>, gst::FlowError> {
         let mut around = Around::default();
         for candidate in index.described_before(target_ms) {
@@ -237,11 +236,9 @@ impl<'a> File<'a> {
             }
             around.after = Some(entry);
         }
+        // Where the index is a little off, the next key frame is before the time too, and scanning finds it.
         if let Some(candidate) = index.described_after(target_ms).filter(|_| around.after.is_none()) {
-            around.after = self.verify(candidate, kind)?;
-            if around.after.is_none() && snap != Snap::Before {
-                return Ok(None);
-            }
+            around.after = self.verify(candidate, kind)?.filter(|entry| entry.pts_ms > target_ms);
         }
         Ok(Some(around))
     }
@@ -342,7 +339,7 @@ impl<'a> File<'a> {
             TagType::Script => return Ok(()),
         };
         let bytes = (tag.header.body_bytes as usize).saturating_sub(payload);
-        if bytes < 2 || bytes > MAX_CONFIG_BYTES {
+        if !(2..=MAX_CONFIG_BYTES).contains(&bytes) {
             return Ok(());
         }
         let mut record = vec![0; bytes];
