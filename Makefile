@@ -44,6 +44,7 @@ unit: readers
 	$(CARGO) test --locked
 
 bench: build
+	$(CARGO) bench --locked --bench flv
 	$(CARGO) bench --locked --bench cvmmap
 
 # Twenty thousand frames and what they cost; minutes.

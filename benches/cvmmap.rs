@@ -7,11 +7,14 @@
 
 #![allow(missing_docs)]
 
+mod common;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::{Peer, median, pin, row, usage};
 use cvmmap_ipc::clock::unix_now_ns;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use cvmmap_ipc::{
@@ -66,11 +69,6 @@ fn bytes(size: &str) -> usize {
     dimensions(size).iter().map(|side| *side as usize).product()
 }
 
-fn row(what: &str, ours: &str, peer: &str, ratio: f64, limit: f64) {
-    let verdict = if ratio <= limit { "met" } else { "MISSED" };
-    println!("| {what} | {ours} | {peer} | {ratio:.2} | <= {limit:.2} | {verdict} |");
-}
-
 fn ms(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)
 }
@@ -80,44 +78,10 @@ fn percentile(values: &mut [u64], percent: usize) -> u64 {
     values[(values.len() - 1) * percent / 100]
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn pin(core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    // A machine with one core is measured as it is.
-    let _ = rustix::thread::sched_setaffinity(None, &set);
-}
-
 fn unique(name: &str) -> String {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     format!("{name}-{}-{n}", std::process::id())
-}
-
-struct Peer(Child);
-
-impl Peer {
-    fn new(args: &[&str]) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap()).args(args).stdout(Stdio::piped()).spawn();
-        Self(child.unwrap())
-    }
-
-    fn output(mut self) -> f64 {
-        let mut text = String::new();
-        std::io::Read::read_to_string(self.0.stdout.as_mut().unwrap(), &mut text).unwrap();
-        text.trim().parse().unwrap_or_else(|_| panic!("a child printed {text:?}"))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A cv-mmap producer that is killed at the end, and cleaned up after.
@@ -420,15 +384,6 @@ fn cpu_us() -> f64 {
     let usage = usage();
     let us = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
     us(usage.ru_utime) + us(usage.ru_stime)
-}
-
-fn usage() -> libc::rusage {
-    let mut usage = std::mem::MaybeUninit::zeroed();
-    // SAFETY: the call fills the whole struct, for which zeros are valid too.
-    unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    }
 }
 
 /// Prints CPU microseconds per frame of a pipeline whose source is `src`, after 10 frames of warm-up.

@@ -13,6 +13,8 @@ packages=(
   python3 python3-numpy python3-zmq
   # the independent readers and the RTMP server of the tests; see install-readers.sh
   python3-venv nginx libnginx-mod-rtmp
+  # what counts the allocations in the benchmarks
+  valgrind
 )
 # A node from elsewhere conflicts with Debian's.
 command -v node >/dev/null || packages+=(nodejs)

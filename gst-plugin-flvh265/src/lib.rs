@@ -7,9 +7,11 @@
 
 use gst::glib;
 
+pub mod flvh265demux;
 pub mod flvh265mux;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    flvh265demux::register(plugin)?;
     flvh265mux::register(plugin)
 }
 

@@ -222,8 +222,9 @@ impl Framer {
             from += CHUNK;
         }
         match open.filter(|_| !end) {
-            // Twice as much at a time, so that a false beginning with a large size hides nothing for long.
-            Some((0, whole)) => Step::Need(whole.min(len * 2)),
+            // At most twice as much at a time, so that a false beginning with a large size hides nothing for long;
+            // at least an eighth, so that of many false ones not each has the whole window searched again.
+            Some((0, whole)) => Step::Need(whole.max(len + len / 8).min(len * 2)),
             Some((at, _)) => Step::Skip { bytes: at, damage: Damage::NoTag },
             None if end => Step::Skip { bytes: len, damage: Damage::NoTag },
             None if len < TAG_HEADER_BYTES => Step::Need(TAG_HEADER_BYTES),
@@ -232,8 +233,11 @@ impl Framer {
     }
 }
 
-/// The most that a caller ever holds: a tag of the largest size and the header after it.
-pub const MAX_WINDOW_BYTES: usize = MAX_BODY_BYTES + 2 * TAG_HEADER_BYTES + TRAILER_BYTES;
+/// The most that [`Step::Need`] asks for: a tag of the largest size and, while searching, an eighth more.
+pub const MAX_WINDOW_BYTES: usize = {
+    let tag = TAG_HEADER_BYTES + MAX_BODY_BYTES + TRAILER_BYTES;
+    tag + tag / 8
+};
 
 fn array<const N: usize, W: Window + ?Sized>(window: &W, at: usize) -> Option<[u8; N]> {
     (at + N <= window.len()).then(|| {

@@ -31,7 +31,7 @@ pub enum Next {
     End,
 }
 
-/// Decides; of frames with one time the first track's goes first.
+/// Decides; of frames that are there with one time, the first track's goes first.
 pub fn next(tracks: &[Head]) -> Next {
     let heads = tracks.iter().enumerate().filter_map(|(i, track)| Some((track.dts?, i)));
     let Some((dts, track)) = heads.min() else {

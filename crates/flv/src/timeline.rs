@@ -17,7 +17,8 @@ pub struct Stamp {
     pub timestamp_ms: u32,
     /// Presentation minus decoding time, 0..=[`MAX_COMPOSITION_MS`].
     pub composition_ms: i32,
-    /// A time was changed: raised to the last one, or to 0, or the composition time brought into its range.
+    /// A time was changed by a millisecond or more: raised to the last one, or to 0, or the composition time brought
+    /// into its range.
     pub corrected: bool,
 }
 

@@ -21,13 +21,12 @@ use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::prelude::*;
 
+use super::CAT;
+use super::pool;
 use super::settings::{PROPERTIES, Settings, TimestampMode};
 use super::state::{AccessUnitGate, CaptureClock, Rate, State, Stats, stalled_after};
 use crate::format::{Conversion, Output, Unmapped, convert_row, output, plane_caps};
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("cvmmapsrc", gst::DebugColorFlags::empty(), Some("cv-mmap source"))
-});
 static UNIX_CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-unix"));
 
 /// How long a producer may leave out the wanted plane before that is an error: encoders need a while.
@@ -279,39 +278,7 @@ impl BaseSrcImpl for CvMmapSrc {
         let Some(info) = self.info.lock().unwrap().clone() else {
             return self.parent_decide_allocation(query);
         };
-        let (caps, _) = query.get_owned();
-        let caps = caps.ok_or_else(|| gst::loggable_error!(CAT, "allocation without caps"))?;
-        let video_meta = query.find_allocation_meta::<gst_video::VideoMeta>().is_some();
-        let (proposed, size, min, max) =
-            query.allocation_pools().next().unwrap_or((None, info.size() as u32, 0, 0));
-        let allocator = query.allocation_params().next();
-        let size = size.max(info.size() as u32);
-
-        let configure = |pool: &gst::BufferPool| {
-            let mut config = pool.config();
-            config.set_params(Some(&caps), size, min, max);
-            if let Some((allocator, params)) = &allocator {
-                config.set_allocator(allocator.as_ref(), Some(params));
-            }
-            if video_meta && pool.has_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META) {
-                config.add_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META);
-            }
-            pool.set_config(config)
-        };
-        let pool = match proposed.filter(|pool| configure(pool).is_ok()) {
-            Some(pool) => pool,
-            None => {
-                let pool = gst_video::VideoBufferPool::new().upcast();
-                configure(&pool).map_err(|error| gst::loggable_error!(CAT, "buffer pool: {error}"))?;
-                pool
-            }
-        };
-        if query.allocation_pools().next().is_some() {
-            query.set_nth_allocation_pool(0, Some(&pool), size, min, max);
-        } else {
-            query.add_allocation_pool(Some(&pool), size, min, max);
-        }
-        Ok(())
+        pool::choose(query, &info)
     }
 }
 

@@ -11,14 +11,21 @@
 //!
 //! Since: 0.1.0
 
+use std::sync::LazyLock;
+
 use gst::glib;
 use gst::prelude::*;
 
 mod imp;
+mod pool;
 mod settings;
 mod state;
 
 pub use settings::{CoherenceLevel, DepthUnitChoice, PlaneChoice, TimestampMode};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("cvmmapsrc", gst::DebugColorFlags::empty(), Some("cv-mmap source"))
+});
 
 glib::wrapper! {
     /// The `cvmmapsrc` element.

@@ -13,14 +13,11 @@ use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
+use super::CAT;
 use super::config::{Config, MP3_RATES};
 use super::settings::{PROPERTIES, Settings};
 use super::state::{Kind, State, Track};
 use super::writer::Out;
-
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("flvh265mux", gst::DebugColorFlags::empty(), Some("FLV muxer with H.265"))
-});
 
 /// How often a thread that waits for a clock which is not there yet looks again.
 const RECHECK: Duration = Duration::from_millis(100);
@@ -152,6 +149,9 @@ impl ElementImpl for FlvH265Mux {
             *slot = Some(Track::new(pad.clone()));
             state.latency = None;
         }
+        if self.obj().current_state() > gst::State::Ready {
+            pad.set_active(true).ok()?;
+        }
         self.obj().add_pad(&pad).ok()?;
         Some(pad)
     }
@@ -224,11 +224,14 @@ impl FlvH265Mux {
             return Err(gst::FlowError::Eos);
         }
         if track.config.is_none() {
+            let text = format!("a buffer on pad {} came before caps", track.pad.name());
+            drop(state);
+            self.fail(gst::StreamError::Format, gst::FlowError::NotNegotiated, &text);
             return Err(gst::FlowError::NotNegotiated);
         }
         if let Err(text) = track.enqueue(kind, buffer) {
             drop(state);
-            gst::element_imp_error!(self, gst::StreamError::Mux, ("{text}"));
+            self.fail(gst::StreamError::Mux, gst::FlowError::Error, &text);
             return Err(gst::FlowError::Error);
         }
         let mut state = self.drain(state);
@@ -265,7 +268,7 @@ impl FlvH265Mux {
                     Ok(())
                 }
                 Err(text) => {
-                    gst::element_imp_error!(self, gst::StreamError::Mux, ("{text}"));
+                    self.fail(gst::StreamError::Mux, gst::FlowError::Error, &text);
                     Err(gst::FlowError::Error)
                 }
             };
@@ -279,6 +282,18 @@ impl FlvH265Mux {
         state.pushing = false;
         self.changed.notify_all();
         state
+    }
+
+    /// Ends the stream and posts why, once: refused events come again with each buffer.
+    fn fail(&self, domain: gst::StreamError, flow: gst::FlowError, text: &str) {
+        let mut state = self.state.lock().unwrap();
+        let first = state.flow.is_none();
+        state.flow = state.flow.or(Some(flow));
+        drop(state);
+        self.changed.notify_all();
+        if first {
+            gst::element_imp_error!(self, domain, ("{text}"));
+        }
     }
 
     /// Waits until there may be room, or until a live frame's deadline.
@@ -411,7 +426,8 @@ impl FlvH265Mux {
         match set {
             Ok(()) => true,
             Err(text) => {
-                gst::element_imp_error!(self, gst::StreamError::Format, ("{text}"), ["caps {caps}"]);
+                gst::error!(CAT, imp = self, "refused caps {caps}");
+                self.fail(gst::StreamError::Format, gst::FlowError::NotNegotiated, &text);
                 false
             }
         }
@@ -420,11 +436,9 @@ impl FlvH265Mux {
     fn set_segment(&self, kind: Kind, segment: &gst::Segment) -> bool {
         let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
             let format = segment.format();
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Format,
-                ("a segment in {format:?}, but tags have times; upstream must give a TIME segment")
-            );
+            let text =
+                format!("a segment in {format:?}, but tags have times; upstream must give a TIME segment");
+            self.fail(gst::StreamError::Format, gst::FlowError::Error, &text);
             return false;
         };
         self.with_track(kind, |track| track.segment = segment.clone());

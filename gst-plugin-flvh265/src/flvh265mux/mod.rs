@@ -16,6 +16,8 @@
 //!
 //! Since: 0.1.0
 
+use std::sync::LazyLock;
+
 use gst::glib;
 use gst::prelude::*;
 
@@ -26,6 +28,10 @@ mod state;
 mod writer;
 
 pub use settings::Mode;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("flvh265mux", gst::DebugColorFlags::empty(), Some("FLV muxer with H.265"))
+});
 
 glib::wrapper! {
     /// The `flvh265mux` element.

@@ -12,6 +12,7 @@ use flv::{
     AudioPacket, Envelope, FileHeader, KeyFrameIndex, Metadata, Stamp, TagType, Timeline, VideoPacket,
 };
 
+use super::CAT;
 use super::config::{Audio, Config, Video};
 use super::settings::Settings;
 
@@ -172,7 +173,11 @@ impl Writer {
         if key {
             self.video_sequence_header(stamp, sink);
         }
-        let Some(video) = &self.video else { return Ok(()) };
+        let Some(video) = &self.video else {
+            gst::warning!(CAT, "dropping an access unit before the first key frame");
+            sink.stats.dropped += 1;
+            return Ok(());
+        };
         let packet = VideoPacket::Frame { key, composition_ms: stamp.composition_ms };
         let header = video.config.dialect.header(packet);
         let tag = tag(TagType::Video, &stamp, &header, &frame.buffer, !key)?;
@@ -238,8 +243,18 @@ impl Writer {
     fn stamp(&mut self, dts: i64, pts: i64, sink: &mut Sink) -> Option<Stamp> {
         let stamp = self.timeline.stamp(dts, pts);
         match stamp {
-            None => sink.stats.dropped += 1,
-            Some(stamp) => sink.stats.timestamp_corrections += u64::from(stamp.corrected),
+            None => {
+                gst::warning!(CAT, "dropping a frame that goes backwards: DTS {dts} ns of running time");
+                sink.stats.dropped += 1;
+            }
+            Some(Stamp { corrected: true, timestamp_ms, composition_ms, .. }) => {
+                gst::warning!(
+                    CAT,
+                    "DTS {dts} and PTS {pts} ns of running time become {timestamp_ms} + {composition_ms} ms"
+                );
+                sink.stats.timestamp_corrections += 1;
+            }
+            Some(_) => {}
         }
         stamp
     }

@@ -11,15 +11,22 @@ fuzz_target!(|data: &[u8]| {
     let _ = VideoCodec::H264.check_config(data);
     let _ = VideoCodec::H265.check_config(data);
     let _ = flv::audio::aac_rate_and_channels(data);
-    let mut rest = data;
+    // The first byte says how much comes at a time.
+    let Some((step, mut rest)) = data.split_first() else { return };
+    let mut seen = rest.len().min(1 + usize::from(*step));
     let mut framer = Framer::new();
     loop {
-        let taken = match framer.step(rest, true) {
+        let window = &rest[..seen];
+        let taken = match framer.step(window, seen == rest.len()) {
             Step::End => break,
-            Step::Need(bytes) => panic!("{bytes} bytes more at the end"),
+            Step::Need(bytes) => {
+                assert!(bytes > seen && bytes <= flv::framer::MAX_WINDOW_BYTES);
+                seen = rest.len().min(bytes.max(seen + usize::from(*step)));
+                continue;
+            }
             Step::Header { bytes, .. } | Step::Skip { bytes, .. } => bytes,
             Step::Tag { header, bytes, .. } => {
-                let body = &rest[flv::tag::TAG_HEADER_BYTES..header.bytes_before_trailer()];
+                let body = &window[flv::tag::TAG_HEADER_BYTES..header.bytes_before_trailer()];
                 match header.tag_type {
                     TagType::Video => drop(Dialect::parse(body)),
                     TagType::Audio => drop(AudioFormat::parse(body)),
@@ -28,7 +35,8 @@ fuzz_target!(|data: &[u8]| {
                 bytes
             }
         };
-        assert!(taken > 0);
+        assert!(taken > 0 && taken <= seen);
         rest = &rest[taken..];
+        seen = (seen - taken).max(rest.len().min(1));
     }
 });
