@@ -163,10 +163,12 @@ fn relayed(dialect: Dialect, audio: bool) {
     let early = Recorder::start(&url);
     let mut early_ffmpeg = FfmpegPlayer::start(&url, 45);
     let avc = dialect == Dialect::Avc;
-    // Another place for `rtmp2src ! flvh265demux ! h265parse ! avdec_h265`.
-    let early_decoded = avc.then(|| Watcher::start(&url, "flvdemux", dialect));
-    let players = 2 + usize::from(avc);
-    nginx.wait_for_players(players);
+    // Stock flvdemux knows no H.265.
+    let demuxers = if avc { &["flvh265demux", "flvdemux"][..] } else { &["flvh265demux"] };
+    let watchers =
+        || demuxers.iter().map(|demux| Watcher::start(&url, demux, dialect, audio)).collect::<Vec<_>>();
+    let early_watchers = watchers();
+    nginx.wait_for_players(2 + demuxers.len());
 
     let mut plan = Plan::live(dialect, audio);
     if !avc {
@@ -177,8 +179,8 @@ fn relayed(dialect: Dialect, audio: bool) {
     publisher.play();
     publisher.wait_for_sent(LATE);
     let late = Recorder::start(&url);
-    let late_decoded = avc.then(|| Watcher::start(&url, "flvdemux", dialect));
-    nginx.wait_for_players(players + 1 + usize::from(avc));
+    let late_watchers = watchers();
+    nginx.wait_for_players(3 + 2 * demuxers.len());
     late.wait_for_tags(80);
     publisher.finish();
     assert_eq!(publisher.stat("timestamp-corrections"), 0);
@@ -216,9 +218,9 @@ fn relayed(dialect: Dialect, audio: bool) {
     let sent = publisher.sent();
     let keys: Vec<_> = sent.iter().filter(|sent| sent.key).map(|sent| sent.pts).collect();
     let expected: Vec<_> = sent.iter().map(|sent| sent.pts).zip(publisher.shown()).collect();
-    for (player, earliest) in [(early_decoded, 0), (late_decoded, LATE)] {
-        let Some(player) = player else { continue };
-        let shown = player.shown();
+    let early = early_watchers.into_iter().map(|watcher| (watcher, 0));
+    for (watcher, earliest) in early.chain(late_watchers.into_iter().map(|watcher| (watcher, LATE))) {
+        let shown = watcher.shown();
         // avdec_h264 also shows what comes before a key frame, broken.
         let leading = shown.iter().position(|(pts, _)| keys.contains(pts)).expect("a key frame");
         assert!(leading == 0 || earliest > 0);

@@ -485,13 +485,16 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub fn start(url: &str, demux: &str, dialect: Dialect) -> Self {
+    pub fn start(url: &str, demux: &str, dialect: Dialect, audio: bool) -> Self {
         init();
         let codec = dialect.codec();
-        let launch = format!(
+        let mut launch = format!(
             "rtmp2src location={url} ! {demux} name=demux demux.video ! {codec}parse ! avdec_{codec} \
              ! videoconvert ! video/x-raw,format=I420 ! fakesink name=sink"
         );
+        if audio {
+            launch += " demux.audio ! queue ! fakesink";
+        }
         let pipeline = gst::parse::launch(&launch).unwrap().downcast::<gst::Pipeline>().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let pictures = seen.clone();
