@@ -4,6 +4,7 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod flv;
 pub mod readers;
 
 use std::io::Read;
