@@ -4,11 +4,14 @@
 
 #![allow(missing_docs)]
 
+mod common;
+
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
+use common::{init, wait_for};
 use flv::index::KeyFrame;
 use flv::metadata::{Audio, File, Metadata, Video};
 use flv::tag::{BodyHeader, Envelope, FileHeader, TagType, script_tag};
@@ -17,14 +20,6 @@ use gst::prelude::*;
 
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);
 const MS: u64 = 1_000_000;
-
-fn init() {
-    static INIT: std::sync::Once = std::sync::Once::new();
-    INIT.call_once(|| {
-        gst::init().unwrap();
-        gstflvh265::plugin_register_static().unwrap();
-    });
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Unit {
@@ -901,7 +896,7 @@ fn seeks_snap_stop_and_refuse_as_asked() {
     assert!(demux.seek(F::SEGMENT | F::ACCURATE, 1200, Some(1800)));
     assert_eq!(demux.end().1, Ok(()));
     // The event follows the message.
-    common::wait_for("the second segment's end", || demux.video().segment_done == 2);
+    wait_for("the second segment's end", || demux.video().segment_done == 2);
     let seen = demux.video();
     assert_eq!((seen.eos, seen.units.len()), (0, 30));
     let second = seen.segments.last().unwrap();
