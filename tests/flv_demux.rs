@@ -1054,3 +1054,30 @@ fn a_track_that_falls_silent_gets_gaps() {
     assert!(demux.audio().gaps > 10);
     assert_eq!(demux.video().gaps, 0);
 }
+
+#[test]
+fn whatever_bytes_are_changed_it_ends() {
+    let flv =
+        Flv::new(Dialect::Enhanced, true, Some(AudioFormat::Aac)).indexed(Dialect::Enhanced, |entry| entry);
+    let whole = flv.tags[..flv.frame(12)].concat();
+    let mut random = 1u64;
+    let mut next = move || {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) as usize
+    };
+    for round in 0..200 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + round % 20 {
+            // Half of the changes hit the metadata and the configurations.
+            let at = next() % if next() % 2 == 0 { 1500 } else { bytes.len() };
+            bytes[at] = next() as u8;
+        }
+        let feed = if round % 2 == 0 { Feed::Pull } else { Feed::Push(700) };
+        let (demux, ..) = played(&bytes, feed);
+        if feed == Feed::Pull {
+            demux.state(gst::State::Paused);
+            demux.seek(gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, next() as u64 % 700, None);
+        }
+        assert!(demux.stat("bytes") <= bytes.len() as u64 * 3);
+    }
+}

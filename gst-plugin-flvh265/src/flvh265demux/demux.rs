@@ -601,16 +601,17 @@ impl FlvH265Demux {
         let obj = self.obj();
         let position = s.segment.position();
         let segment_done = s.segment.flags().contains(gst::SegmentFlags::SEGMENT);
-        if segment_done {
-            let message = gst::message::SegmentDone::builder(position).src(&*obj);
-            let _ = obj.post_message(message.seqnum_if_some(s.seqnum).build());
-        }
         for pad in s.pads() {
             let event = match segment_done {
                 true => gst::event::SegmentDone::builder(position).seqnum_if_some(s.seqnum).build(),
                 false => gst::event::Eos::builder().seqnum_if_some(s.seqnum).build(),
             };
             pad.push_event(event);
+        }
+        // Last, since the application may seek at once.
+        if segment_done {
+            let message = gst::message::SegmentDone::builder(position).src(&*obj);
+            let _ = obj.post_message(message.seqnum_if_some(s.seqnum).build());
         }
         Ok(())
     }
