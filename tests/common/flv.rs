@@ -297,8 +297,8 @@ impl Plan {
             audio,
             video: format!("{source} ! {}", dialect.encoder()),
             audio_source: "audiotestsrc is-live=true",
-            // The streams wait for each other however loaded the machine is, so that no time is corrected; the
-            // sink does not wait for that long.
+            // So long do the streams wait for each other that no time is corrected; but not where the sink itself waits
+            // for the clock, since that takes up the latency before the next frame comes.
             mux: "latency=5000000000".into(),
             sink: "sync=false".into(),
         }
