@@ -7,7 +7,7 @@
 // Locks: `settings`, `state`; neither is held while the other is taken, nor while pushing, posting or querying.
 
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::prelude::*;
@@ -19,8 +19,12 @@ use super::settings::{PROPERTIES, Settings};
 use super::state::{Kind, State, Track};
 use super::writer::Out;
 
-/// How often a thread that waits for a clock which is not there yet looks again.
+/// How often a live thread looks again whose deadline is not known.
 const RECHECK: Duration = Duration::from_millis(100);
+/// A thread that is in the element for longer was held up.
+const HELD: Duration = Duration::from_millis(1);
+/// How long a thread that was held up has for bringing its next frame, which may have to be encoded first.
+const GRACE: Duration = Duration::from_millis(20);
 
 pub struct FlvH265Mux {
     srcpad: gst::Pad,
@@ -234,17 +238,36 @@ impl FlvH265Mux {
             self.fail(gst::StreamError::Mux, gst::FlowError::Error, &text);
             return Err(gst::FlowError::Error);
         }
+        track.inside = true;
+        let entered = state.is_live().then(Instant::now);
         let mut state = self.drain(state);
         while state.must_wait(kind) {
             state = self.wait(state, kind);
             // The deadline may have come.
             state = self.drain(state);
         }
+        self.leave(&mut state, kind, entered);
         if let Some(error) = state.flow {
             return Err(error);
         }
         let flushing = state.track(kind).is_none_or(|track| track.flushing);
         if flushing { Err(gst::FlowError::Flushing) } else { Ok(gst::FlowSuccess::Ok) }
+    }
+
+    /// A thread goes back to bring its track's next frame. A sink that syncs holds up the thread that pushes until the
+    /// other track's frame is due, and the other thread with it: neither is to blame for its next frame.
+    fn leave(&self, state: &mut State, kind: Kind, entered: Option<Instant>) {
+        let held = entered.is_some_and(|entered| entered.elapsed() > HELD);
+        let excused = held.then(|| self.running_time()).flatten();
+        let Some(track) = state.track(kind) else { return };
+        track.inside = false;
+        if let Some(now) = excused {
+            track.excused_until = Some(now + GRACE.as_nanos() as i64);
+        }
+        // The other one has another deadline now.
+        if entered.is_some() {
+            self.changed.notify_all();
+        }
     }
 
     /// Pushes whatever can be pushed, unless another thread is at it, which will.
@@ -298,10 +321,9 @@ impl FlvH265Mux {
 
     /// Waits until there may be room, or until a live frame's deadline.
     fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, kind: Kind) -> MutexGuard<'a, State> {
-        let timeout = state.deadline(kind).map(|deadline| match self.running_time() {
-            Some(now) => Duration::from_nanos(deadline.saturating_sub(now).max(0).unsigned_abs()),
-            None => RECHECK,
-        });
+        // Woken at the latest when the clock is there, or the other thread back.
+        let patience = || state.patience(kind, || self.running_time()).unwrap_or(RECHECK);
+        let timeout = state.is_live().then(patience);
         let set_waiting = |state: &mut State, waiting| {
             if let Some(track) = state.track(kind) {
                 track.waiting = waiting;

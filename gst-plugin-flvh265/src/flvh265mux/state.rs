@@ -3,6 +3,7 @@
 //! What changes while playing: the tracks' queues, and which of their frames is written next.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use flv::interleave::{self, Head, Next};
 use flv::timeline::DecodeOffset;
@@ -37,6 +38,10 @@ pub(super) struct Track {
     pub flushing: bool,
     /// Its thread waits for room.
     pub waiting: bool,
+    /// Its thread is with us, pushing or waiting: that its next frame is not there is not its fault.
+    pub inside: bool,
+    /// Nor is it before this running time, for its thread was held up here.
+    pub excused_until: Option<i64>,
 }
 
 impl Track {
@@ -53,6 +58,8 @@ impl Track {
             eos: false,
             flushing: false,
             waiting: false,
+            inside: false,
+            excused_until: None,
         }
     }
 
@@ -188,6 +195,11 @@ impl State {
         self.latency.flatten()
     }
 
+    /// Two live tracks wait for each other.
+    pub fn is_live(&self) -> bool {
+        self.live().is_some()
+    }
+
     /// A live stream is never ahead by more than the frame that waits.
     pub fn must_wait(&self, kind: Kind) -> bool {
         let limit = if self.live().is_some() { 1 } else { MAX_QUEUED };
@@ -201,11 +213,23 @@ impl State {
         self.tracks().any(|track| track.waiting && track.queue.len() <= limit)
     }
 
-    /// When the first frame of a live track is written even if an earlier one of the other may still come, in
-    /// nanoseconds of running time.
-    pub fn deadline(&self, kind: Kind) -> Option<i64> {
-        let frame = self.tracks[kind as usize].as_ref()?.queue.front()?;
-        Some(frame.dts.saturating_add(self.live()?.nseconds() as i64))
+    /// When a live frame is written even if an earlier one of the other track may still come, in nanoseconds of
+    /// running time; `None`: not before something changes.
+    fn deadline(&self, track: usize, dts: i64) -> Option<i64> {
+        let deadline = dts.saturating_add(self.live()?.nseconds() as i64);
+        match &self.tracks[1 - track] {
+            Some(other) if other.inside => None,
+            Some(other) => Some(other.excused_until.map_or(deadline, |excused| excused.max(deadline))),
+            None => Some(deadline),
+        }
+    }
+
+    /// How long the thread of a live track may wait for room.
+    pub fn patience(&self, kind: Kind, now: impl Fn() -> Option<i64>) -> Option<Duration> {
+        let track = kind as usize;
+        let first = self.tracks[track].as_ref()?.queue.front()?;
+        let left = self.deadline(track, first.dts)?.saturating_sub(now()?);
+        Some(Duration::from_nanos(left.max(0).unsigned_abs()))
     }
 
     /// What goes downstream next; `now` tells running time.
@@ -224,7 +248,7 @@ impl State {
             match interleave::next(&heads) {
                 Next::Take(track) => self.write(track)?,
                 Next::Wait { track, dts } => {
-                    let deadline = self.live().map(|latency| dts.saturating_add(latency.nseconds() as i64));
+                    let deadline = self.deadline(track, dts);
                     if deadline.zip(now()).is_none_or(|(deadline, now)| now < deadline) {
                         return Ok(None);
                     }
