@@ -296,25 +296,30 @@ fn scuffle(file: &Path) -> Facts {
 
 /// GStreamer's own demuxer, which knows H.264.
 fn stock_flvdemux(source: &Source) {
+    let queue = "queue max-size-buffers=0 max-size-time=0 max-size-bytes=0";
+    let sound = format!("d.audio ! {queue} ! appsink name=sound sync=false");
     let line = format!(
-        "filesrc location={} ! flvdemux name=d d.video ! queue ! appsink name=sink sync=false \
-         d. ! audio/mpeg ! queue ! fakesink async=false",
-        source.file.display()
+        "filesrc location={} ! flvdemux name=d d.video ! {queue} ! appsink name=sink sync=false {}",
+        source.file.display(),
+        if source.audio.is_empty() { "" } else { &sound }
     );
-    let line = if source.audio.is_empty() { line.split(" d. !").next().unwrap() } else { &line };
-    let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Pipeline>().unwrap();
-    let sink: gst_app::AppSink = pipeline.by_name("sink").unwrap().downcast().unwrap();
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let sink = |name| pipeline.by_name(name).map(|sink| sink.downcast::<gst_app::AppSink>().unwrap());
+    let all = |sink: gst_app::AppSink| std::iter::from_fn(move || sink.pull_sample().ok());
+    let ms = |time: Option<gst::ClockTime>| time.unwrap().mseconds() as i64;
     pipeline.set_state(gst::State::Playing).unwrap();
-    let frames: Vec<VideoFrame> = std::iter::from_fn(|| sink.pull_sample().ok())
-        .map(|sample| {
-            let buffer = sample.buffer().unwrap();
-            let ms = |time: Option<gst::ClockTime>| time.unwrap().mseconds() as i64;
-            let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-            VideoFrame { dts: ms(buffer.dts()), pts: ms(buffer.pts()), key, size: buffer.size() }
-        })
-        .collect();
+    let video = all(sink("sink").unwrap()).map(|sample| {
+        let buffer = sample.buffer().unwrap();
+        let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        VideoFrame { dts: ms(buffer.dts()), pts: ms(buffer.pts()), key, size: buffer.size() }
+    });
+    assert_eq!(video.collect::<Vec<_>>(), source.video, "flvdemux");
+    let audio = sink("sound").into_iter().flat_map(all).map(|sample| {
+        let buffer = sample.buffer().unwrap();
+        AudioFrame { dts: ms(buffer.pts()), size: buffer.size() }
+    });
+    assert_eq!(audio.collect::<Vec<_>>(), source.audio, "flvdemux");
     pipeline.set_state(gst::State::Null).unwrap();
-    assert_eq!(frames, source.video, "flvdemux");
 }
 
 #[test]

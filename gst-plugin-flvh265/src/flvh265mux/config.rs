@@ -2,7 +2,7 @@
 
 //! What a pad's caps say, or why they are refused.
 
-use flv::{AudioFormat, Dialect, VideoCodec, metadata};
+use flv::{AudioFormat, Dialect, metadata};
 
 use super::settings::Mode;
 
@@ -20,6 +20,8 @@ pub(super) struct Video {
     pub record: Vec<u8>,
     pub size: Option<(u32, u32)>,
     pub framerate: Option<f64>,
+    /// From tags, which come after caps.
+    pub bitrate: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -29,24 +31,43 @@ pub(super) struct Audio {
     pub record: Option<Vec<u8>>,
     pub rate: u32,
     pub stereo: bool,
+    /// From tags, which come after caps.
+    pub bitrate: Option<u32>,
 }
 
 impl Video {
-    pub fn metadata(&self, bitrate: Option<u32>) -> metadata::Video {
-        metadata::Video { dialect: self.dialect, size: self.size, framerate: self.framerate, bitrate }
+    pub fn metadata(&self) -> metadata::Video {
+        let Self { dialect, size, framerate, bitrate, .. } = *self;
+        metadata::Video { dialect, size, framerate, bitrate }
+    }
+
+    /// They have the same sequence header.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.dialect == other.dialect && self.record == other.record
     }
 }
 
 impl Audio {
-    pub fn metadata(&self, bitrate: Option<u32>) -> metadata::Audio {
-        metadata::Audio { format: self.format, rate: self.rate, stereo: self.stereo, bitrate }
+    pub fn metadata(&self) -> metadata::Audio {
+        let Self { format, rate, stereo, bitrate, .. } = *self;
+        metadata::Audio { format, rate, stereo, bitrate }
+    }
+
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.format == other.format && self.record == other.record
     }
 }
 
-fn codec_data(caps: &gst::StructureRef) -> Option<Vec<u8>> {
-    let buffer = caps.get::<gst::Buffer>("codec_data").ok()?;
-    let map = buffer.map_readable().ok()?;
-    Some(map.as_slice().to_vec())
+/// Real records have some hundred bytes.
+const MAX_RECORD: usize = 0xffff;
+
+fn codec_data(caps: &gst::StructureRef) -> Result<Option<Vec<u8>>, String> {
+    let Ok(buffer) = caps.get::<gst::Buffer>("codec_data") else { return Ok(None) };
+    if buffer.size() > MAX_RECORD {
+        let name = caps.name();
+        return Err(format!("{name} with a codec_data of {} bytes; {MAX_RECORD} are allowed", buffer.size()));
+    }
+    Ok(buffer.map_readable().ok().map(|map| map.as_slice().to_vec()))
 }
 
 fn positive(caps: &gst::StructureRef, field: &str) -> Option<u32> {
@@ -88,7 +109,7 @@ fn video(
             ));
         }
     }
-    let record = codec_data(caps).ok_or_else(|| {
+    let record = codec_data(caps)?.ok_or_else(|| {
         format!("{name} without codec_data, which FLV's sequence header is; put {parser} before the muxer")
     })?;
     dialect
@@ -102,6 +123,7 @@ fn video(
         record,
         size: positive(caps, "width").zip(positive(caps, "height")),
         framerate: framerate.map(|rate| f64::from(rate.numer()) / f64::from(rate.denom())),
+        bitrate: None,
     }))
 }
 
@@ -119,7 +141,7 @@ fn audio(caps: &gst::StructureRef) -> Result<Config, String> {
             return Err(format!("MP3 of {rate} Hz, but FLV has {MP3_RATES:?} only"));
         }
         let format = AudioFormat::Mp3 { rate, stereo };
-        return Ok(Config::Audio(Audio { format, record: None, rate, stereo }));
+        return Ok(Config::Audio(Audio { format, record: None, rate, stereo, bitrate: None }));
     }
     let stream_format = caps.get::<&str>("stream-format").unwrap_or("unset");
     if ![2, 4].contains(&version) || stream_format != "raw" {
@@ -128,20 +150,13 @@ fn audio(caps: &gst::StructureRef) -> Result<Config, String> {
              stream-format=raw; put aacparse before the muxer"
         ));
     }
-    let record = codec_data(caps).filter(|record| record.len() >= 2).ok_or(
+    let record = codec_data(caps)?.filter(|record| record.len() >= 2).ok_or(
         "AAC without codec_data, which FLV's audio sequence header is; put aacparse before the muxer",
     )?;
     let in_record = flv::audio::aac_rate_and_channels(&record).map(|(rate, _)| rate);
     let rate = rate.or(in_record).ok_or("AAC without a rate in caps or codec_data")?;
-    Ok(Config::Audio(Audio { format: AudioFormat::Aac, record: Some(record), rate, stereo }))
+    Ok(Config::Audio(Audio { format: AudioFormat::Aac, record: Some(record), rate, stereo, bitrate: None }))
 }
 
 /// What MP3 in FLV can have, in Hz.
 pub(super) const MP3_RATES: [i32; 5] = [5512, 8000, 11025, 22050, 44100];
-
-pub(super) fn codec_name(codec: VideoCodec) -> &'static str {
-    match codec {
-        VideoCodec::H264 => "H.264",
-        VideoCodec::H265 => "H.265",
-    }
-}

@@ -16,7 +16,7 @@ use gst::subclass::prelude::*;
 use super::CAT;
 use super::config::{Config, MP3_RATES};
 use super::settings::{PROPERTIES, Settings};
-use super::state::{Kind, State, Track};
+use super::state::{Kind, Queued, State, Track};
 use super::writer::Out;
 
 /// How often a live thread looks again whose deadline is not known.
@@ -157,6 +157,7 @@ impl ElementImpl for FlvH265Mux {
             pad.set_active(true).ok()?;
         }
         self.obj().add_pad(&pad).ok()?;
+        self.post_latency();
         Some(pad)
     }
 
@@ -174,13 +175,15 @@ impl ElementImpl for FlvH265Mux {
             slot.take_if(|track| track.pad == *pad);
         }
         state.latency = None;
-        // The other one waits for it no longer.
+        // The other one waits for it no longer, neither with a frame nor in a flush.
         if state.tracks().next().is_some() {
             state = self.drain(state);
         }
         drop(state);
+        self.end_flush(gst::event::FlushStop::new(true));
         self.changed.notify_all();
         let _ = self.obj().remove_pad(pad);
+        self.post_latency();
     }
 
     fn change_state(
@@ -189,6 +192,10 @@ impl ElementImpl for FlvH265Mux {
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if transition == gst::StateChange::ReadyToPaused {
             let settings = self.settings.lock().unwrap().clone();
+            if let Err(text) = settings.check() {
+                gst::element_imp_error!(self, gst::LibraryError::Settings, ("{text}"));
+                return Err(gst::StateChangeError);
+            }
             let mut state = self.state.lock().unwrap();
             state.reset();
             state.started = false;
@@ -204,10 +211,7 @@ impl ElementImpl for FlvH265Mux {
         }
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::PausedToReady {
-            let mut state = self.state.lock().unwrap();
-            state.reset();
-            // Caps come anew with the next start.
-            state.tracks.iter_mut().flatten().for_each(|track| track.config = None);
+            self.state.lock().unwrap().reset();
         }
         Ok(success)
     }
@@ -220,11 +224,12 @@ impl FlvH265Mux {
         if let Some(error) = state.flow {
             return Err(error);
         }
+        let ended = state.ended;
         let track = state.track(kind).ok_or(gst::FlowError::NotLinked)?;
         if track.flushing {
             return Err(gst::FlowError::Flushing);
         }
-        if track.eos {
+        if track.eos || ended {
             return Err(gst::FlowError::Eos);
         }
         if track.config.is_none() {
@@ -233,14 +238,18 @@ impl FlvH265Mux {
             self.fail(gst::StreamError::Format, gst::FlowError::NotNegotiated, &text);
             return Err(gst::FlowError::NotNegotiated);
         }
-        if let Err(text) = track.enqueue(kind, buffer) {
-            drop(state);
-            self.fail(gst::StreamError::Mux, gst::FlowError::Error, &text);
-            return Err(gst::FlowError::Error);
-        }
+        let queued = match track.enqueue(kind, buffer) {
+            Ok(queued) => queued,
+            Err(text) => {
+                drop(state);
+                self.fail(gst::StreamError::Mux, gst::FlowError::Error, &text);
+                return Err(gst::FlowError::Error);
+            }
+        };
         track.inside = true;
         let entered = state.is_live().then(Instant::now);
-        let mut state = self.drain(state);
+        let mut state = self.tell(state, queued);
+        state = self.drain(state);
         while state.must_wait(kind) {
             state = self.wait(state, kind);
             // The deadline may have come.
@@ -252,6 +261,34 @@ impl FlvH265Mux {
         }
         let flushing = state.track(kind).is_none_or(|track| track.flushing);
         if flushing { Err(gst::FlowError::Flushing) } else { Ok(gst::FlowSuccess::Ok) }
+    }
+
+    /// Posts what a frame has shown of its stream.
+    fn tell<'a>(&'a self, mut state: MutexGuard<'a, State>, queued: Queued) -> MutexGuard<'a, State> {
+        let latency = queued.more_reordering && state.is_live();
+        let order = queued.reordered_without_dts && !std::mem::replace(&mut state.warned_of_order, true);
+        if !latency && !order {
+            return state;
+        }
+        drop(state);
+        if latency {
+            self.post_latency();
+        }
+        if order {
+            let text = "pictures are not in the order of showing, and have no DTS: their times are lost; put \
+                        h264timestamper or h265timestamper before the muxer";
+            gst::element_imp_warning!(self, gst::StreamError::Mux, ("{text}"));
+        }
+        self.state.lock().unwrap()
+    }
+
+    fn post_latency(&self) {
+        let obj = self.obj();
+        if obj.current_state() <= gst::State::Ready {
+            return;
+        }
+        // Without a bus nobody asks.
+        let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
     }
 
     /// A thread goes back to bring its track's next frame. A sink that syncs holds up the thread that pushes until the
@@ -298,7 +335,10 @@ impl FlvH265Mux {
             state = self.state.lock().unwrap();
             if let Err(error) = flow {
                 gst::debug!(CAT, imp = self, "pushing: {error}");
-                state.flow = state.flow.or(Some(error));
+                // Of our own flush, that is no end.
+                if !(error == gst::FlowError::Flushing && state.flushing) {
+                    state.flow = state.flow.or(Some(error));
+                }
                 state.sink.out.clear();
             }
         }
@@ -321,9 +361,9 @@ impl FlvH265Mux {
 
     /// Waits until there may be room, or until a live frame's deadline.
     fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, kind: Kind) -> MutexGuard<'a, State> {
-        // Woken at the latest when the clock is there, or the other thread back.
+        // Woken at the latest when the clock is there, or the other thread back. Who pushes wakes us at its end.
         let patience = || state.patience(kind, || self.running_time()).unwrap_or(RECHECK);
-        let timeout = state.is_live().then(patience);
+        let timeout = (state.is_live() && !state.pushing).then(patience);
         let set_waiting = |state: &mut State, waiting| {
             if let Some(track) = state.track(kind) {
                 track.waiting = waiting;
@@ -373,9 +413,8 @@ impl FlvH265Mux {
         state
     }
 
-    /// Live, and the latencies of all pads together; ours is in it, where there is another stream to wait for.
+    /// Live, and the latencies of all pads together.
     fn upstream_latency(&self) -> (bool, gst::ClockTime, Option<gst::ClockTime>) {
-        let own = self.settings.lock().unwrap().latency;
         let pads = self.obj().sink_pads();
         let mut all = (false, gst::ClockTime::ZERO, gst::ClockTime::NONE);
         for pad in &pads {
@@ -389,11 +428,6 @@ impl FlvH265Mux {
                 all.1 = all.1.max(min);
                 all.2 = [all.2, max].into_iter().flatten().min();
             }
-        }
-        if all.0 && pads.len() > 1 {
-            all.1 += own;
-            // What waits here does not wait upstream.
-            all.2 = all.2.map(|max| (max + own).max(all.1));
         }
         all
     }
@@ -423,6 +457,12 @@ impl FlvH265Mux {
             EventView::FlushStop(_) => self.flush_stop(kind, event),
             // The stream that comes out is another one, with events of its own.
             EventView::StreamStart(_) => true,
+            EventView::CustomDownstream(_) => {
+                let mut state = self.state.lock().unwrap();
+                state.pass_on(event);
+                drop(self.drain(state));
+                true
+            }
             _ if event.is_serialized() => true,
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
         }
@@ -440,7 +480,10 @@ impl FlvH265Mux {
         let Some(track) = state.track(kind) else { return false };
         let matches = |config: &Config| matches!(config, Config::Video(_)) == (kind == Kind::Video);
         let set = match Config::from_caps(caps, mode) {
-            Ok(config) if matches(&config) => track.set_config(config),
+            Ok(config) if matches(&config) => {
+                track.set_config(config);
+                Ok(())
+            }
             Ok(_) => Err(format!("{caps} on pad {}", track.pad.name())),
             Err(text) => Err(text),
         };
@@ -468,34 +511,62 @@ impl FlvH265Mux {
     }
 
     fn flush_start(&self, kind: Kind, event: gst::Event) -> bool {
-        let mut state = self.state.lock().unwrap();
-        if let Some(track) = state.track(kind) {
+        self.with_track(kind, |track| {
             track.flushing = true;
             track.queue.clear();
-        }
-        let first = !std::mem::replace(&mut state.flushing, true);
-        drop(state);
+        });
+        self.begin_flush(event)
+    }
+
+    /// One pad's flush flushes the stream that comes out, once for all pads.
+    fn begin_flush(&self, event: gst::Event) -> bool {
+        let first = !std::mem::replace(&mut self.state.lock().unwrap().flushing, true);
         self.changed.notify_all();
-        // Once for all pads: one pad's flush flushes the stream that comes out.
         !first || self.srcpad.push_event(event)
     }
 
-    /// The stream begins anew, with its headers, after the last pad's.
     fn flush_stop(&self, kind: Kind, event: gst::Event) -> bool {
+        self.with_track(kind, Track::flush);
+        self.end_flush(event);
+        true
+    }
+
+    /// After the last pad's flush the stream begins anew, with its headers.
+    fn end_flush(&self, event: gst::Event) {
         let mut state = self.state.lock().unwrap();
-        if let Some(track) = state.track(kind) {
-            track.reset();
-        }
-        if !state.flushing || state.tracks().any(|track| track.flushing) {
-            return true;
-        }
-        while state.pushing {
+        while state.flush_is_over() && state.pushing {
             state = self.changed.wait(state).unwrap();
         }
-        state.flushing = false;
-        state.reset();
+        if !state.flush_is_over() {
+            return;
+        }
+        state.begin_anew();
         drop(state);
-        self.srcpad.push_event(event)
+        self.srcpad.push_event(event);
+        let mut state = self.state.lock().unwrap();
+        state.flushing = false;
+        drop(self.drain(state));
+        self.changed.notify_all();
+    }
+
+    /// A flushing seek goes to all pads as one: downstream is flushed from before the first to after the last.
+    fn seek(&self, event: gst::Event, seqnum: gst::Seqnum) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.tracks.iter_mut().flatten().for_each(|track| track.flush_due = true);
+        drop(state);
+        self.begin_flush(gst::event::FlushStart::builder().seqnum(seqnum).build());
+        let mut done = false;
+        for kind in [Kind::Video, Kind::Audio] {
+            let pad = self.state.lock().unwrap().track(kind).map(|track| track.pad.clone());
+            let Some(pad) = pad else { continue };
+            let taken = pad.push_event(event.clone());
+            if !taken {
+                self.with_track(kind, |track| track.flush_due = false);
+            }
+            done |= taken;
+        }
+        self.end_flush(gst::event::FlushStop::builder(true).seqnum(seqnum).build());
+        done
     }
 
     fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
@@ -514,7 +585,14 @@ impl FlvH265Mux {
         match query.view_mut() {
             gst::QueryViewMut::Latency(latency) => {
                 let (live, min, max) = self.upstream_latency();
-                latency.set(live, min, max);
+                // Where there is another stream to wait for; what waits, waits upstream, so that the maximum stays.
+                let state = self.state.lock().unwrap();
+                let own = if live && state.tracks().count() > 1 {
+                    state.own_latency()
+                } else {
+                    gst::ClockTime::ZERO
+                };
+                latency.set(live, min + own, max);
                 true
             }
             gst::QueryViewMut::Seeking(seeking) => {
@@ -531,8 +609,13 @@ impl FlvH265Mux {
     }
 
     fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
-        if event.type_() == gst::EventType::Latency {
-            self.state.lock().unwrap().latency = None;
+        match event.view() {
+            gst::EventView::Latency(_) => self.state.lock().unwrap().latency = None,
+            gst::EventView::Seek(seek) if seek.get().1.contains(gst::SeekFlags::FLUSH) => {
+                let seqnum = seek.seqnum();
+                return self.seek(event, seqnum);
+            }
+            _ => {}
         }
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }

@@ -61,8 +61,20 @@ impl Default for Settings {
 }
 
 const TYPE: &str = "type checked by GObject";
+/// AMF0's strings have a 16-bit length.
+const MAX_TEXT: usize = 0xffff;
 
 impl Settings {
+    /// On the way to PAUSED; the error names property, value and rule.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, text) in [("encoder", &self.encoder), ("metadatacreator", &self.metadatacreator)] {
+            if text.len() > MAX_TEXT {
+                return Err(format!("property '{name}' has {} bytes; {MAX_TEXT} are allowed", text.len()));
+            }
+        }
+        Ok(())
+    }
+
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let text = || value.get::<Option<String>>().expect(TYPE).unwrap_or_default();
         let flag = || value.get().expect(TYPE);

@@ -9,12 +9,15 @@ use flv::interleave::{self, Head, Next};
 use flv::timeline::DecodeOffset;
 use gst::prelude::*;
 
-use super::config::{Config, codec_name};
+use super::config::Config;
 use super::settings::Settings;
 use super::writer::{Frame, Out, Sink, Tracks, Writer};
 
 /// Frames of a track that wait for the other one before its thread has to.
 const MAX_QUEUED: usize = 64;
+
+/// How much longer a live track is waited for that the header would have to do without.
+const FIRST_FRAME_NS: i64 = 1_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -32,10 +35,17 @@ pub(super) struct Track {
     config_is_new: bool,
     bitrate: Option<u32>,
     offset: DecodeOffset,
+    /// How far decoding times were ahead of presentation times at most, in nanoseconds: a frame comes that much
+    /// later than its decoding time says.
+    pub reordering: i64,
+    /// The last frame's PTS where no frame has had a DTS.
+    last_pts_alone: Option<i64>,
     /// No frame before this running time will come.
     position: Option<i64>,
     pub eos: bool,
     pub flushing: bool,
+    /// A flush was asked for that has not come yet.
+    pub flush_due: bool,
     /// Its thread waits for room.
     pub waiting: bool,
     /// Its thread is with us, pushing or waiting: that its next frame is not there is not its fault.
@@ -54,35 +64,41 @@ impl Track {
             config_is_new: false,
             bitrate: None,
             offset: DecodeOffset::default(),
+            reordering: 0,
+            last_pts_alone: None,
             position: None,
             eos: false,
             flushing: false,
+            flush_due: false,
             waiting: false,
             inside: false,
             excused_until: None,
         }
     }
 
-    /// As new, but for the caps, which are sticky.
-    pub fn reset(&mut self) {
+    /// After a flush: all is void but what is sticky.
+    pub fn flush(&mut self) {
         let config = self.config.take();
-        let config_is_new = config.is_some();
-        *self = Self { config, config_is_new, bitrate: self.bitrate, ..Self::new(self.pad.clone()) };
+        let Self { bitrate, reordering, .. } = *self;
+        *self = Self { config, bitrate, reordering, ..Self::new(self.pad.clone()) };
     }
 
-    /// Takes new caps; the error is one for the user.
-    pub fn set_config(&mut self, config: Config) -> Result<(), String> {
-        if let (Some(Config::Video(old)), Config::Video(new)) = (&self.config, &config)
-            && old.dialect != new.dialect
-        {
-            let [old, new] = [old, new].map(|video| codec_name(video.dialect.codec()));
-            return Err(format!("the codec changes from {old} to {new}, but FLV's cannot within a stream"));
-        }
+    pub fn set_config(&mut self, config: Config) {
         if self.config.as_ref() != Some(&config) {
             self.config = Some(config);
             self.config_is_new = true;
         }
-        Ok(())
+    }
+
+    /// The next stream begins with the caps that hold, whether they are new or not.
+    fn renew_config(&mut self) {
+        self.config_is_new = self.config.is_some();
+        if !self.queue.is_empty()
+            && let Some(config) = self.take_config()
+            && let Some(frame) = self.queue.front_mut()
+        {
+            frame.config.get_or_insert(Box::new(config));
+        }
     }
 
     /// The bitrates of a tag event go into onMetaData.
@@ -100,32 +116,43 @@ impl Track {
         self.position = self.position.max(self.running_time(end));
     }
 
-    /// Puts a frame at the end of the queue. `None` for the times is an error that names the buffer's.
-    pub fn enqueue(&mut self, kind: Kind, buffer: gst::Buffer) -> Result<(), String> {
+    /// Puts a frame at the end of the queue. The error is one for the user.
+    pub fn enqueue(&mut self, kind: Kind, buffer: gst::Buffer) -> Result<Queued, String> {
         let (pts, dts) = (buffer.pts(), buffer.dts());
         let no_time = || {
             let pad = self.pad.name();
             format!("a buffer on pad {pad} has neither PTS nor DTS, but a tag has a time; {buffer:?}")
         };
-        let pts = pts.or(dts).ok_or_else(no_time)?;
-        let dts = if kind == Kind::Audio { pts } else { dts.unwrap_or(pts) };
+        let time = pts.or(dts).ok_or_else(no_time)?;
         let outside = |time| format!("time {time} of a buffer is not in its segment {:?}", self.segment);
-        let pts = self.running_time(pts).ok_or_else(|| outside(pts))?;
-        let mut dts = self.running_time(dts).ok_or_else(|| outside(dts))?;
-        if kind == Kind::Video {
-            dts = self.offset.apply(dts, pts);
-        }
+        let running = |time| self.running_time(time).ok_or_else(|| outside(time));
+        let pts = running(time)?;
+        let mut queued = Queued::default();
+        let dts = match dts.filter(|_| kind == Kind::Video) {
+            Some(dts) => self.offset.apply(running(dts)?, pts),
+            None => {
+                queued.reordered_without_dts = self.last_pts_alone.is_some_and(|last| pts < last);
+                self.last_pts_alone = Some(pts);
+                pts
+            }
+        };
         self.position = self.position.max(Some(dts));
-        if buffer.size() == 0 {
-            return Ok(());
+        queued.more_reordering = pts - dts > self.reordering;
+        self.reordering = self.reordering.max(pts - dts);
+        if buffer.size() > 0 {
+            let config = self.take_config().map(Box::new);
+            self.queue.push_back(Frame { buffer, dts, pts, config });
         }
-        let config = self.take_config().map(Box::new);
-        self.queue.push_back(Frame { buffer, dts, pts, config });
-        Ok(())
+        Ok(queued)
     }
 
     fn take_config(&mut self) -> Option<Config> {
-        std::mem::take(&mut self.config_is_new).then(|| self.config.clone()).flatten()
+        let mut config = std::mem::take(&mut self.config_is_new).then(|| self.config.clone()).flatten()?;
+        match &mut config {
+            Config::Video(video) => video.bitrate = self.bitrate,
+            Config::Audio(audio) => audio.bitrate = self.bitrate,
+        }
+        Some(config)
     }
 
     fn running_time(&self, time: gst::ClockTime) -> Option<i64> {
@@ -140,13 +167,21 @@ impl Track {
     }
 
     /// What the header says of it: what its first frame brings, or its caps if no frame is there yet.
-    fn take_first_config(&mut self) -> Option<(Config, Option<u32>)> {
-        let config = match self.queue.front_mut() {
+    fn take_first_config(&mut self) -> Option<Config> {
+        match self.queue.front_mut() {
             Some(frame) => frame.config.take().map(|config| *config),
             None => self.take_config(),
-        };
-        Some((config?, self.bitrate))
+        }
     }
+}
+
+/// What a frame has shown of its stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Queued {
+    /// Presentation goes back and forth, and nothing says in which order frames are decoded.
+    pub reordered_without_dts: bool,
+    /// Frames come later than was known.
+    pub more_reordering: bool,
 }
 
 #[derive(Default)]
@@ -168,6 +203,10 @@ pub(super) struct State {
     pub can_rewrite: Option<bool>,
     /// Between the first FLUSH_START and the last FLUSH_STOP.
     pub flushing: bool,
+    /// Events that have come before the first tag.
+    early: Vec<gst::Event>,
+    /// It was said once that DTS are missing.
+    pub warned_of_order: bool,
 }
 
 impl State {
@@ -179,15 +218,45 @@ impl State {
         self.tracks.iter().flatten()
     }
 
-    /// For a new stream; the pads' caps stay, and so does what they are linked to.
+    /// For a start; the pads' caps come anew.
     pub fn reset(&mut self) {
-        self.tracks.iter_mut().flatten().for_each(Track::reset);
+        for track in self.tracks.iter_mut().flatten() {
+            *track = Track::new(track.pad.clone());
+        }
+        self.begin_anew();
+        self.latency = None;
+        self.flushing = false;
+        self.warned_of_order = false;
+    }
+
+    /// After a flush: what comes next is another stream, with headers of its own.
+    pub fn begin_anew(&mut self) {
+        self.tracks.iter_mut().flatten().for_each(Track::renew_config);
         self.writer = None;
         self.sink.out.clear();
+        self.early.clear();
         self.flow = None;
         self.ended = false;
-        self.latency = None;
         self.can_rewrite = None;
+    }
+
+    /// The flush has reached all pads that it will.
+    pub fn flush_is_over(&self) -> bool {
+        self.flushing && !self.tracks().any(|track| track.flushing || track.flush_due)
+    }
+
+    /// An event of upstream's that is passed on among the tags.
+    pub fn pass_on(&mut self, event: gst::Event) {
+        match self.writer {
+            Some(_) => self.sink.out.push_back(Out::Event(event)),
+            None => self.early.push(event),
+        }
+    }
+
+    /// How much later than at its decoding time and upstream's latency a live frame may come.
+    pub fn own_latency(&self) -> gst::ClockTime {
+        let reordering = self.tracks().map(|track| track.reordering).max().unwrap_or(0);
+        self.settings.latency + gst::ClockTime::from_nseconds(reordering.max(0).unsigned_abs())
     }
 
     /// The latency of a live stream that waits for another one.
@@ -200,9 +269,9 @@ impl State {
         self.live().is_some()
     }
 
-    /// A live stream is never ahead by more than the frame that waits.
+    /// A live stream is never ahead by more than the frame that waits; during a flush it goes on into the queue.
     pub fn must_wait(&self, kind: Kind) -> bool {
-        let limit = if self.live().is_some() { 1 } else { MAX_QUEUED };
+        let limit = if self.live().is_some() && !self.flushing { 1 } else { MAX_QUEUED };
         let full = |track: &Track| !track.flushing && track.queue.len() >= limit;
         self.flow.is_none() && !self.ended && self.tracks[kind as usize].as_ref().is_some_and(full)
     }
@@ -216,9 +285,14 @@ impl State {
     /// When a live frame is written even if an earlier one of the other track may still come, in nanoseconds of
     /// running time; `None`: not before something changes.
     fn deadline(&self, track: usize, dts: i64) -> Option<i64> {
-        let deadline = dts.saturating_add(self.live()?.nseconds() as i64);
+        let latency = self.live()? + self.own_latency();
+        let deadline = dts.saturating_add(latency.nseconds() as i64);
         match &self.tracks[1 - track] {
             Some(other) if other.inside => None,
+            // A stream without one of its tracks in the header is of little use: encoders may take their time once.
+            Some(other) if self.writer.is_none() && other.position.is_none() => {
+                Some(deadline.saturating_add(FIRST_FRAME_NS))
+            }
             Some(other) => Some(other.excused_until.map_or(deadline, |excused| excused.max(deadline))),
             None => Some(deadline),
         }
@@ -238,7 +312,7 @@ impl State {
             if let Some(out) = self.sink.out.pop_front() {
                 return Ok(Some(out));
             }
-            if self.ended || self.flow.is_some() {
+            if self.ended || self.flushing || self.flow.is_some() {
                 return Ok(None);
             }
             let heads = [0, 1].map(|i| match &self.tracks[i] {
@@ -268,11 +342,10 @@ impl State {
             return Ok(());
         };
         let Some(frame) = track_state.queue.pop_front() else { return Ok(()) };
-        let written = match track {
+        match track {
             0 => writer.video_frame(frame, &mut self.sink),
             _ => writer.audio_frame(frame, &mut self.sink),
-        };
-        written.map_err(|error| error.to_string())
+        }
     }
 
     fn start(&mut self) {
@@ -293,8 +366,8 @@ impl State {
         let mut tracks = Tracks::default();
         for track in self.tracks.iter_mut().flatten() {
             match track.take_first_config() {
-                Some((Config::Video(video), bitrate)) => tracks.video = Some((video, bitrate)),
-                Some((Config::Audio(audio), bitrate)) => tracks.audio = Some((audio, bitrate)),
+                Some(Config::Video(video)) => tracks.video = Some(video),
+                Some(Config::Audio(audio)) => tracks.audio = Some(audio),
                 None => {}
             }
         }
@@ -302,6 +375,7 @@ impl State {
         let file = !self.settings.streamable && self.can_rewrite == Some(true);
         let settings = self.settings.clone();
         self.writer = Some(Writer::begin(settings, tracks, first_dts, file, &mut self.sink));
+        self.sink.out.extend(self.early.drain(..).map(Out::Event));
     }
 
     fn end(&mut self) {

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 
 use flv::index::KeyFrame;
 use flv::metadata::File;
-use flv::tag::{BodyHeader, TooLarge};
+use flv::tag::BodyHeader;
 use flv::timeline::Backwards;
 use flv::{
-    AudioPacket, Envelope, FileHeader, KeyFrameIndex, Metadata, Stamp, TagType, Timeline, VideoPacket,
+    AudioFormat, AudioPacket, Dialect, Envelope, FileHeader, KeyFrameIndex, Metadata, Stamp, TagType,
+    Timeline, VideoPacket,
 };
 
 use super::CAT;
@@ -36,6 +37,9 @@ impl Frame {
         !self.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT)
     }
 }
+
+/// Memories of an access unit that are shared: a buffer has 16, and head and trailer are two of them.
+const MAX_SHARED: usize = 14;
 
 /// What goes downstream.
 pub(super) enum Out {
@@ -80,8 +84,8 @@ pub(super) struct Sink {
 /// What the header is made of.
 #[derive(Default)]
 pub(super) struct Tracks {
-    pub video: Option<(Video, Option<u32>)>,
-    pub audio: Option<(Audio, Option<u32>)>,
+    pub video: Option<Video>,
+    pub audio: Option<Audio>,
 }
 
 /// A track that is being written.
@@ -108,6 +112,7 @@ pub(super) struct Writer {
 struct FileState {
     index: KeyFrameIndex,
     room: usize,
+    first_ns: Option<u64>,
     end_ns: u64,
     last_entry_ns: Option<u64>,
 }
@@ -122,8 +127,8 @@ impl Writer {
         let timeline = Timeline::new(first_dts, backwards);
         let streams = FileHeader { audio: tracks.audio.is_some(), video: tracks.video.is_some() };
         let mut metadata = Metadata {
-            video: tracks.video.as_ref().map(|(video, bitrate)| video.metadata(*bitrate)),
-            audio: tracks.audio.as_ref().map(|(audio, bitrate)| audio.metadata(*bitrate)),
+            video: tracks.video.as_ref().map(Video::metadata),
+            audio: tracks.audio.as_ref().map(Audio::metadata),
             encoder: settings.encoder.clone(),
             creator: settings.metadatacreator.clone(),
             file: None,
@@ -132,9 +137,10 @@ impl Writer {
             metadata.file = Some(File::default());
             FileState {
                 index: KeyFrameIndex::new(INDEX_CAPACITY),
-                room: metadata.file_room(INDEX_CAPACITY),
+                room: file_room(&metadata),
                 end_ns: 0,
                 last_entry_ns: None,
+                first_ns: None,
             }
         });
         let mut writer = Self {
@@ -142,9 +148,11 @@ impl Writer {
             timeline,
             metadata,
             file_header: header_buffer(streams.to_bytes().to_vec()),
-            video: tracks.video.map(|(config, _)| Written { header: video_header(&config, 0), config }),
+            video: tracks.video.map(|config| Written { header: Some(video_header(&config, None)), config }),
             next_video: None,
-            audio: tracks.audio.map(|(config, _)| Written { header: audio_header(&config, 0), config }),
+            audio: tracks
+                .audio
+                .map(|config| Written { header: audio_header(&config, None, streams.video), config }),
             file,
             position: 0,
         };
@@ -161,17 +169,17 @@ impl Writer {
         writer
     }
 
-    /// Writes an access unit, and before a key frame the sequence header where that is due.
-    pub fn video_frame(&mut self, frame: Frame, sink: &mut Sink) -> Result<(), TooLarge> {
+    /// Writes an access unit, and before a key frame the sequence header where that is due. The error is one for the
+    /// user.
+    pub fn video_frame(&mut self, frame: Frame, sink: &mut Sink) -> Result<(), String> {
         let key = frame.is_key();
-        match frame.config.map(|config| *config) {
-            Some(Config::Video(video)) => self.next_video = Some(video),
-            Some(Config::Audio(_)) | None => {}
+        if let Some(Config::Video(video)) = frame.config.map(|config| *config) {
+            self.next_video = Some(video);
         }
         let Some(stamp) = self.stamp(frame.dts, frame.pts, sink) else { return Ok(()) };
         let position = self.position;
         if key {
-            self.video_sequence_header(stamp, sink);
+            self.video_sequence_header(stamp, sink)?;
         }
         let Some(video) = &self.video else {
             gst::warning!(CAT, "dropping an access unit before the first key frame");
@@ -191,16 +199,19 @@ impl Writer {
     }
 
     /// Writes an audio frame, and before it a new sequence header.
-    pub fn audio_frame(&mut self, frame: Frame, sink: &mut Sink) -> Result<(), TooLarge> {
+    pub fn audio_frame(&mut self, frame: Frame, sink: &mut Sink) -> Result<(), String> {
         let Some(stamp) = self.stamp(frame.dts, frame.pts, sink) else { return Ok(()) };
         if let Some(Config::Audio(config)) = frame.config.map(|config| *config)
-            && self.audio.as_ref().is_none_or(|audio| audio.config != config)
+            && self.audio.as_ref().is_none_or(|audio| !audio.config.is_same(&config))
         {
-            let changed = self.audio.is_some();
-            let header = audio_header(&config, stamp.timestamp_ms);
-            self.metadata.audio = Some(config.metadata(None));
+            let old = self.audio.as_ref().map(|audio| audio.config.format);
+            if let Some(old) = old.filter(|old| old.codec_id() != config.format.codec_id()) {
+                return Err(codec_change(old, config.format));
+            }
+            let header = audio_header(&config, Some(&stamp), self.video.is_some());
+            self.metadata.audio = Some(config.metadata());
             self.audio = Some(Written { config, header: header.clone() });
-            self.header_changed(header, changed, sink);
+            self.header_changed(header, old.is_some(), sink);
         }
         let Some(audio) = &self.audio else { return Ok(()) };
         let header = audio.config.format.header(AudioPacket::Frame);
@@ -229,11 +240,14 @@ impl Writer {
         }
         let Some(file) = self.file.take() else { return };
         self.metadata.file = Some(File {
-            duration: file.end_ns as f64 / 1e9,
+            duration: file.end_ns.saturating_sub(file.first_ns.unwrap_or(0)) as f64 / 1e9,
             size: self.position,
             key_frames: file.index.entries().to_vec(),
         });
-        let Some(tag) = self.metadata.to_tag_of(file.room) else { return };
+        let Some(tag) = self.metadata.to_tag_of(file.room) else {
+            gst::warning!(CAT, "onMetaData has outgrown its {} bytes, and is not rewritten", file.room);
+            return;
+        };
         let segment = gst::FormattedSegment::<gst::format::Bytes>::new();
         sink.out.push_back(Out::Event(gst::event::Segment::new(&segment)));
         sink.out.push_back(Out::Buffer(self.file_header.clone()));
@@ -248,8 +262,12 @@ impl Writer {
                 sink.stats.dropped += 1;
             }
             Some(Stamp { corrected: true, timestamp_ms, composition_ms, .. }) => {
-                gst::warning!(
+                // Of a stream whose every frame is late, once is enough.
+                let first = sink.stats.timestamp_corrections == 0;
+                let level = if first { gst::DebugLevel::Warning } else { gst::DebugLevel::Debug };
+                gst::log_with_level!(
                     CAT,
+                    level,
                     "DTS {dts} and PTS {pts} ns of running time become {timestamp_ms} + {composition_ms} ms"
                 );
                 sink.stats.timestamp_corrections += 1;
@@ -260,37 +278,35 @@ impl Writer {
     }
 
     /// Before a key frame: a new configuration, or the old one again.
-    fn video_sequence_header(&mut self, stamp: Stamp, sink: &mut Sink) {
-        let same = |video: &Written<Video>, next: &Video| {
-            video.config.dialect == next.dialect && video.config.record == next.record
-        };
+    fn video_sequence_header(&mut self, stamp: Stamp, sink: &mut Sink) -> Result<(), String> {
         if let Some(config) = self.next_video.take()
-            && self.video.as_ref().is_none_or(|video| !same(video, &config))
+            && self.video.as_ref().is_none_or(|video| !video.config.is_same(&config))
         {
-            let changed = self.video.is_some();
-            let header = video_header(&config, stamp.timestamp_ms);
-            let bitrate = self.metadata.video.and_then(|video| video.bitrate);
-            self.metadata.video = Some(config.metadata(bitrate));
-            self.video = Some(Written { config, header: header.clone() });
-            self.header_changed(header, changed, sink);
-            return;
-        }
-        if self.settings.repeat_sequence_header
+            let old = self.video.as_ref().map(|video| video.config.dialect);
+            if let Some(old) = old.filter(|old| *old != config.dialect) {
+                return Err(codec_change(old.codec(), config.dialect.codec()));
+            }
+            let header = video_header(&config, Some(&stamp));
+            self.metadata.video = Some(config.metadata());
+            self.video = Some(Written { config, header: Some(header.clone()) });
+            self.header_changed(Some(header), old.is_some(), sink);
+        } else if self.settings.repeat_sequence_header
             && let Some(video) = &self.video
             && sink.stats.key_frames > 0
         {
+            let mut buffer = video_header(&video.config, Some(&stamp));
             // Not flagged as a header, which rtmp2sink may drop.
-            let mut buffer = sequence_header(&video.config, stamp.timestamp_ms);
-            let tag = buffer.get_mut().expect("just made");
-            set_times(tag, &stamp, None);
-            tag.set_flags(gst::BufferFlags::DELTA_UNIT);
+            buffer.get_mut().expect("just made").unset_flags(gst::BufferFlags::HEADER);
             self.put(buffer, sink);
         }
+        Ok(())
     }
 
     /// A new sequence header, in the caps and in the stream.
     fn header_changed(&mut self, header: Option<gst::Buffer>, changed: bool, sink: &mut Sink) {
         sink.stats.caps_changes += u64::from(changed);
+        let streams = FileHeader { audio: self.audio.is_some(), video: self.video.is_some() };
+        self.file_header = header_buffer(streams.to_bytes().to_vec());
         sink.out.push_back(Out::Event(self.caps()));
         if let Some(header) = header {
             self.put(header, sink);
@@ -303,7 +319,8 @@ impl Writer {
             return;
         }
         file.last_entry_ns = Some(stamp.dts_ns);
-        file.index.push(KeyFrame { time: f64::from(stamp.timestamp_ms) / 1e3, position });
+        // The tag's time without its wrap.
+        file.index.push(KeyFrame { time: (stamp.dts_ns / 1_000_000) as f64 / 1e3, position });
     }
 
     /// onMetaData; a file's keeps the room of the one that replaces it.
@@ -331,6 +348,7 @@ impl Writer {
         if let (Some(file), Some(pts)) = (&mut self.file, buffer.pts()) {
             let end = pts + buffer.duration().unwrap_or(gst::ClockTime::ZERO);
             file.end_ns = file.end_ns.max(end.nseconds());
+            file.first_ns.get_or_insert(pts.nseconds());
         }
         sink.out.push_back(Out::Buffer(buffer));
     }
@@ -342,25 +360,52 @@ fn header_buffer(bytes: Vec<u8>) -> gst::Buffer {
     buffer
 }
 
-fn sequence_header(config: &Video, timestamp_ms: u32) -> gst::Buffer {
+/// In `streamheader`; a delta unit, since playback begins at the picture and not here. `stamp`: in mid-stream.
+fn video_header(config: &Video, stamp: Option<&Stamp>) -> gst::Buffer {
     let header = config.dialect.header(VideoPacket::SequenceHeader);
-    let envelope = Envelope::new(TagType::Video, timestamp_ms, &header, config.record.len());
-    gst::Buffer::from_slice(envelope.expect("a checked record fits").seal(&config.record))
+    sequence_header(TagType::Video, header, &config.record, stamp, true)
 }
 
-/// In `streamheader`; a delta unit, since playback begins at the picture and not here.
-fn video_header(config: &Video, timestamp_ms: u32) -> Option<gst::Buffer> {
-    let mut buffer = sequence_header(config, timestamp_ms);
-    let flags = gst::BufferFlags::HEADER | gst::BufferFlags::DELTA_UNIT;
-    buffer.get_mut().expect("just made").set_flags(flags);
-    Some(buffer)
-}
-
-fn audio_header(config: &Audio, timestamp_ms: u32) -> Option<gst::Buffer> {
-    let record = config.record.as_ref()?;
+fn audio_header(config: &Audio, stamp: Option<&Stamp>, delta: bool) -> Option<gst::Buffer> {
     let header = config.format.header(AudioPacket::SequenceHeader);
-    let envelope = Envelope::new(TagType::Audio, timestamp_ms, &header, record.len());
-    Some(header_buffer(envelope.ok()?.seal(record)))
+    let record = config.record.as_ref()?;
+    Some(sequence_header(TagType::Audio, header, record, stamp, delta))
+}
+
+fn sequence_header(
+    tag_type: TagType,
+    header: BodyHeader,
+    record: &[u8],
+    stamp: Option<&Stamp>,
+    delta: bool,
+) -> gst::Buffer {
+    let timestamp_ms = stamp.map_or(0, |stamp| stamp.timestamp_ms);
+    let envelope = Envelope::new(tag_type, timestamp_ms, &header, record.len());
+    let mut buffer = header_buffer(envelope.expect("records are checked to be small").seal(record));
+    let tag = buffer.get_mut().expect("just made");
+    if delta {
+        tag.set_flags(gst::BufferFlags::DELTA_UNIT);
+    }
+    if let Some(stamp) = stamp {
+        // A header is there before its frame, whenever that is shown.
+        set_times(tag, &Stamp { pts_ns: stamp.dts_ns, ..*stamp }, None);
+    }
+    buffer
+}
+
+/// Room for an index, and for what a track that joins late adds.
+fn file_room(metadata: &Metadata) -> usize {
+    let mut full = metadata.clone();
+    let dialect = full.video.map_or(Dialect::Enhanced, |video| video.dialect);
+    full.video =
+        Some(flv::metadata::Video { dialect, size: Some((1, 1)), framerate: Some(1.), bitrate: Some(1) });
+    let (format, rate) = full.audio.map_or((AudioFormat::Aac, 1), |audio| (audio.format, audio.rate));
+    full.audio = Some(flv::metadata::Audio { format, rate, stereo: true, bitrate: Some(1) });
+    full.file_room(INDEX_CAPACITY)
+}
+
+fn codec_change(old: impl std::fmt::Debug, new: impl std::fmt::Debug) -> String {
+    format!("the codec changes from {old:?} to {new:?}, but FLV's cannot within a stream")
 }
 
 fn set_times(tag: &mut gst::BufferRef, stamp: &Stamp, duration: Option<gst::ClockTime>) {
@@ -376,8 +421,12 @@ fn tag(
     header: &BodyHeader,
     payload: &gst::BufferRef,
     delta: bool,
-) -> Result<gst::Buffer, TooLarge> {
-    let envelope = Envelope::new(tag_type, stamp.timestamp_ms, header, payload.size())?;
+) -> Result<gst::Buffer, String> {
+    let envelope = Envelope::new(tag_type, stamp.timestamp_ms, header, payload.size());
+    let envelope = envelope.map_err(|error| error.to_string())?;
+    if payload.n_memory() > MAX_SHARED {
+        gst::debug!(gst::CAT_PERFORMANCE, "merging an access unit of {} memories", payload.n_memory());
+    }
     // Head and trailer are parts of one piece of memory.
     let bytes = envelope.as_bytes();
     let mut memory =
