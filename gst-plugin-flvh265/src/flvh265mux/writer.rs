@@ -345,10 +345,10 @@ impl Writer {
         self.position += bytes;
         sink.stats.bytes += bytes;
         sink.stats.tags += 1;
-        if let (Some(file), Some(pts)) = (&mut self.file, buffer.pts()) {
+        if let (Some(file), Some(pts), Some(dts)) = (&mut self.file, buffer.pts(), buffer.dts()) {
             let end = pts + buffer.duration().unwrap_or(gst::ClockTime::ZERO);
             file.end_ns = file.end_ns.max(end.nseconds());
-            file.first_ns.get_or_insert(pts.nseconds());
+            file.first_ns.get_or_insert(dts.nseconds());
         }
         sink.out.push_back(Out::Buffer(buffer));
     }
