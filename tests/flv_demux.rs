@@ -652,7 +652,7 @@ fn what_is_unknown_is_skipped_and_told_once_each() {
         same(&demux.video().units, &flv.video, "video");
         assert_eq!(demux.video().disconts, [0]);
         assert_eq!(demux.stat("unsupported-tags"), 26);
-        assert_eq!(demux.stat("skipped-tags"), 30);
+        assert_eq!(demux.stat("skipped-tags"), 32);
         assert_eq!(demux.stat("invalid-configs"), 1);
         assert_eq!(demux.stat("damaged-runs"), 0);
         let reasons: Vec<String> = skipped.iter().map(|s| s.get("reason").unwrap()).collect();

@@ -77,6 +77,10 @@ pub enum Step {
     End,
 }
 
+/// How far a size can be off and still seem to lead to a tag: the header's last three bytes are zeros, and so are the
+/// first of most PreviousTagSizes.
+const NEARBY: usize = TRAILER_BYTES;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// A file header, or a tag (RTMP sources leave the header out), comes next.
@@ -175,7 +179,17 @@ impl Framer {
         if size as usize == before {
             return Step::Tag { header, bytes: whole, wrong_size: None };
         }
-        // Some writers get PreviousTagSize wrong; then another tag follows all the same.
+        // Some writers get PreviousTagSize wrong; then another tag follows all the same. What follows a size that is
+        // off by a byte looks like one too, but there the right PreviousTagSize stands nearby.
+        if let Some(next) = array::<TAG_HEADER_BYTES, W>(window, whole)
+            && TagHeader::parse(&next).is_ok()
+            && (1..=NEARBY).any(|off| {
+                let ends_at = |end: usize| array(window, end).map(u32::from_be_bytes) == Some(end as u32);
+                ends_at(before + off) || before > TAG_HEADER_BYTES + off && ends_at(before - off)
+            })
+        {
+            return self.lose(Damage::NoTag);
+        }
         match array(window, whole) {
             Some(next) if TagHeader::parse(&next).is_err() => self.lose(Damage::NoTag),
             Some(_) => Step::Tag { header, bytes: whole, wrong_size: Some(size) },

@@ -93,7 +93,7 @@ impl Timeline {
 /// Some encoders number decoding times from the first picture and reorder behind it, so that they run ahead of
 /// presentation by the depth of the reordering. Players cannot show a picture before it is decoded, and SRS reads
 /// composition times unsigned: it is the decoding times that are moved.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DecodeOffset {
     offset_ns: i64,
 }

@@ -437,3 +437,23 @@ fn largest_tag_with_a_wrong_previous_tag_size_is_given_with_the_next_header() {
     let found = tags(&drive(Framer::new(), &stream, &[1 << 20]));
     assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, whole]);
 }
+
+/// A size that is one too small leads to the last byte of PreviousTagSize, and 0x12 there looks like a script tag with
+/// zeros behind it; the shortened frame was given.
+#[test]
+fn size_that_is_off_by_a_few_bytes_is_a_lie_though_a_tag_seems_to_follow() {
+    for body in 200..600usize {
+        for off in [-2i32, -1, 1, 2] {
+            let header = |bytes| TagHeader { tag_type: TagType::Video, body_bytes: bytes, timestamp_ms: 40 };
+            let mut stream = header(body as u32).to_bytes().to_vec();
+            stream.extend(vec![0; body]);
+            stream.extend((body as u32 + 11).to_be_bytes());
+            let second = stream.len();
+            stream.extend_from_within(..);
+            let lie = header((body as i32 + off) as u32).to_bytes();
+            stream[..lie.len()].copy_from_slice(&lie);
+            let found = tags(&drive(Framer::new(), &stream, &[1 << 20]));
+            assert_eq!(found, [(second, header(body as u32))], "{body} {off}");
+        }
+    }
+}

@@ -258,7 +258,7 @@ impl FlvH265Demux {
         s.pieces.read(body.start, first);
         let result = match header.tag_type {
             TagType::Script => {
-                self.script(s, body);
+                self.script(s, body, bytes);
                 Ok(Ok(()))
             }
             TagType::Video => Dialect::parse(first).map(|(dialect, packet, at)| {
@@ -277,9 +277,9 @@ impl FlvH265Demux {
         })
     }
 
-    fn script(&self, s: &mut Streaming, body: std::ops::Range<usize>) {
+    fn script(&self, s: &mut Streaming, body: std::ops::Range<usize>, bytes: usize) {
         if body.len() > MAX_SCRIPT_BYTES {
-            gst::warning!(CAT, imp = self, "a script of {} bytes is not read", body.len());
+            self.skip_tag(s, bytes, format!("a script of more than {MAX_SCRIPT_BYTES} bytes is not read"));
             return;
         }
         match Facts::read(&s.pieces.copied(body)) {
@@ -292,7 +292,7 @@ impl FlvH265Demux {
                 self.update_duration(s);
             }
             Ok(None) => gst::debug!(CAT, imp = self, "a script at {} that is not onMetaData", s.position),
-            Err(error) => gst::warning!(CAT, imp = self, "the script at {} is not read: {error}", s.position),
+            Err(error) => self.skip_tag(s, bytes, format!("a script is not read: {error}")),
         }
     }
 
@@ -405,6 +405,13 @@ impl FlvH265Demux {
             true => format!("{name} frame without a payload"),
             false => format!("{name} frame before its configuration"),
         };
+        if !configured && !s.reasons_told.contains(&reason) {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Demux,
+                ("{name} without its sequence header is skipped until one comes; does the server replay it?")
+            );
+        }
         self.skip_tag(s, bytes, reason);
     }
 

@@ -265,6 +265,10 @@ impl FlvH265Mux {
 
     /// Posts what a frame has shown of its stream.
     fn tell<'a>(&'a self, mut state: MutexGuard<'a, State>, queued: Queued) -> MutexGuard<'a, State> {
+        if queued.moved {
+            gst::warning!(CAT, imp = self, "DTS runs ahead of PTS: it is moved from here on");
+            state.sink.stats.timestamp_corrections += 1;
+        }
         let latency = queued.more_reordering && state.is_live();
         let order = queued.reordered_without_dts && !std::mem::replace(&mut state.warned_of_order, true);
         if !latency && !order {

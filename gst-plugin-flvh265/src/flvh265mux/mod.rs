@@ -6,8 +6,8 @@
 //!
 //! ## Example pipelines
 //! ```bash
-//! gst-launch-1.0 cvmmapsrc ! videoconvert ! video/x-raw,format=I420 ! x265enc tune=zerolatency ! h265parse \
-//!   ! flvh265mux mode=domestic ! rtmp2sink location=rtmp://localhost/live/cam0 chunk-size=65536
+//! gst-launch-1.0 cvmmapsrc ! video/x-raw,framerate=30/1 ! videoconvert ! video/x-raw,format=I420 \
+//!   ! x265enc tune=zerolatency ! h265parse ! flvh265mux mode=domestic ! rtmp2sink location=rtmp://localhost/live/cam0 chunk-size=65536
 //! ```
 //! ```bash
 //! gst-launch-1.0 videotestsrc num-buffers=100 ! video/x-raw,format=I420 ! x265enc ! h265parse \

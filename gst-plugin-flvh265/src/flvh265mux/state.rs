@@ -129,7 +129,12 @@ impl Track {
         let pts = running(time)?;
         let mut queued = Queued::default();
         let dts = match dts.filter(|_| kind == Kind::Video) {
-            Some(dts) => self.offset.apply(running(dts)?, pts),
+            Some(dts) => {
+                let known = self.offset.clone();
+                let dts = self.offset.apply(running(dts)?, pts);
+                queued.moved = self.offset != known;
+                dts
+            }
             None => {
                 queued.reordered_without_dts = self.last_pts_alone.is_some_and(|last| pts < last);
                 self.last_pts_alone = Some(pts);
@@ -180,6 +185,8 @@ impl Track {
 pub(super) struct Queued {
     /// Presentation goes back and forth, and nothing says in which order frames are decoded.
     pub reordered_without_dts: bool,
+    /// Decoding times run ahead of presentation by more than was known, and are moved by it from here on.
+    pub moved: bool,
     /// Frames come later than was known.
     pub more_reordering: bool,
 }
