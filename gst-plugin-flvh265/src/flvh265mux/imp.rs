@@ -347,7 +347,10 @@ impl FlvH265Mux {
             }
         }
         state.pushing = false;
-        self.changed.notify_all();
+        // A system call, which a single stream has no need of.
+        if state.is_awaited() {
+            self.changed.notify_all();
+        }
         state
     }
 

@@ -283,6 +283,11 @@ impl State {
         self.flow.is_none() && !self.ended && self.tracks[kind as usize].as_ref().is_some_and(full)
     }
 
+    /// Somebody waits for what happens here.
+    pub fn is_awaited(&self) -> bool {
+        self.flushing || self.tracks().any(|track| track.waiting)
+    }
+
     /// A waiting thread can go on; woken late, so that it is not for every frame.
     pub fn has_news(&self) -> bool {
         let limit = if self.live().is_some() { 0 } else { MAX_QUEUED / 2 };
