@@ -65,7 +65,15 @@ fn all() {
             0.8,
         );
         let same = 1.0 + NOISE;
-        compare(what, measure, "H.265 beside H.264", ("flvh265mux", "h265"), ("flvh265mux", "h264"), "", same);
+        compare(
+            what,
+            measure,
+            "H.265 beside H.264",
+            ("flvh265mux", "h265"),
+            ("flvh265mux", "h264"),
+            "",
+            same,
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("h264.flv");
