@@ -173,10 +173,14 @@ pub struct Described {
     pub key_frames: Vec<KeyFrame>,
 }
 
+/// 140,000 years in seconds; four terabytes.
+const MAX_NUMBER: f64 = (1u64 << 42) as f64;
+
 impl Described {
     /// Takes what makes sense.
     pub fn new(metadata: &Value) -> Self {
-        let usable = |number: f64| (number.is_finite() && number >= 0.).then_some(number);
+        // Beyond it a number is a mistake, and milliseconds and sums might overflow.
+        let usable = |number: f64| (0. ..=MAX_NUMBER).contains(&number).then_some(number);
         let duration = metadata.get("duration").and_then(Value::number).and_then(usable);
         let column = |name| {
             let column = metadata.get("keyframes").and_then(|keyframes| keyframes.get(name));

@@ -25,6 +25,9 @@ const NO_MORE_PADS_AFTER_MS: i64 = 1000;
 /// A track that is further behind than this gets a gap event, so that nobody waits for it.
 const GAP_AFTER_MS: i64 = 3000;
 
+/// The other track's first frame may come as much before the first; further back is a wrong time.
+const EARLIER: gst::ClockTime = gst::ClockTime::from_seconds(2);
+
 /// What only the holder of the sink pad's stream lock uses.
 pub(super) struct Streaming {
     pub mode: Mode,
@@ -112,6 +115,11 @@ impl Streaming {
         self.finished = false;
         self.flow.reset();
         self.tracks.iter_mut().for_each(Track::interrupt);
+    }
+
+    /// Something is missing before the next bytes, such as tags that a leaky queue dropped.
+    pub fn missed(&mut self) {
+        self.tracks.iter_mut().for_each(|track| track.discont = true);
     }
 
     /// The segment must be pushed anew; `known`: as it is now, otherwise from the next frame on.
@@ -405,7 +413,7 @@ impl FlvH265Demux {
             true => format!("{name} frame without a payload"),
             false => format!("{name} frame before its configuration"),
         };
-        if !configured && !s.reasons_told.contains(&reason) {
+        if !configured && !std::mem::replace(&mut s.track(kind).warned, true) {
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Demux,
@@ -439,6 +447,10 @@ impl FlvH265Demux {
         self.index().push_config(s.position, &config);
         if s.track(kind).config.as_ref() == Some(&config) {
             return Ok(());
+        }
+        // onMetaData speaks of the first picture size; one that changes is the parser's to find out.
+        if s.track(kind).config.is_some() && kind == Kind::Video {
+            s.facts.forget_picture();
         }
         let caps = config.caps(&s.facts);
         gst::info!(CAT, imp = self, "{}: {caps}", kind.name());
@@ -520,16 +532,17 @@ impl FlvH265Demux {
             s.segment.set_start(pts);
             s.segment.set_time(pts);
             s.segment.set_position(pts);
+            s.segment.set_offset(gst::ClockTime::ZERO);
         } else if s.segment_found
             && s.track(kind).last_ms.is_none()
-            && s.segment.start().is_some_and(|known| start < known)
+            && s.segment.start().is_some_and(|known| start < known && known - start <= EARLIER)
         {
             // The other track begins a little earlier; both get the new segment, as stock flvdemux has it.
             s.segment.set_start(start);
             s.segment.set_time(start);
             s.tracks.iter_mut().for_each(|track| track.segment_due = true);
         }
-        s.snaps = false;
+        s.snaps &= kind != Kind::Video && s.has(Kind::Video);
         s.segment.stop().is_none_or(|stop| dts < stop)
     }
 
@@ -606,8 +619,10 @@ impl FlvH265Demux {
         self.push_segment(s, Kind::Video);
         self.push_segment(s, Kind::Audio);
         let obj = self.obj();
-        let position = s.segment.position();
         let segment_done = s.segment.flags().contains(gst::SegmentFlags::SEGMENT);
+        // A segment lasts to its stop; what follows it begins there.
+        let position = s.segment.stop().filter(|_| segment_done).or(s.segment.position());
+        s.segment.set_position(position);
         for pad in s.pads() {
             let event = match segment_done {
                 true => gst::event::SegmentDone::builder(position).seqnum_if_some(s.seqnum).build(),

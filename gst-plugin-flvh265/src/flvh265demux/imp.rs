@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::thread::ThreadId;
 
 use flv::{Framer, Window};
 use gst::glib;
@@ -72,6 +73,9 @@ pub struct FlvH265Demux {
     pending: Mutex<Option<Pending>>,
     /// A seek waits for the stream lock: the task makes way after the current tag.
     interrupt: AtomicBool,
+    /// The thread that is in a step of the task, and a seek that it was asked for meanwhile, by itself.
+    stepping: Mutex<Option<ThreadId>>,
+    deferred: Mutex<Option<Seek>>,
 }
 
 #[glib::object_subclass]
@@ -106,6 +110,8 @@ impl ObjectSubclass for FlvH265Demux {
             index: Mutex::default(),
             pending: Mutex::default(),
             interrupt: AtomicBool::new(false),
+            stepping: Mutex::default(),
+            deferred: Mutex::default(),
         }
     }
 }
@@ -237,6 +243,7 @@ impl FlvH265Demux {
             let _ = self.obj().remove_pad(&pad);
         }
         *self.pending.lock().unwrap() = None;
+        *self.deferred.lock().unwrap() = None;
         *self.index() = Index::default();
         let mut shared = self.shared.lock().unwrap();
         let stats = std::mem::take(&mut shared.stats);
@@ -285,6 +292,16 @@ impl FlvH265Demux {
 
     /// One step of the task.
     fn pull(&self) {
+        *self.stepping.lock().unwrap() = Some(std::thread::current().id());
+        self.step();
+        *self.stepping.lock().unwrap() = None;
+        let deferred = self.deferred.lock().unwrap().take();
+        if let Some(seek) = deferred {
+            self.seek_in_file(seek);
+        }
+    }
+
+    fn step(&self) {
         let result = self.with_streaming(|s| {
             let result = self.pull_and_advance(s);
             match result {
@@ -329,7 +346,7 @@ impl FlvH265Demux {
                 Ok(buffer) if buffer.size() > 0 => s.pieces.push(&buffer)?,
                 Ok(_) | Err(gst::FlowError::Eos) => {
                     self.advance(s, true)?;
-                    return Err(gst::FlowError::Eos);
+                    return if self.interrupted() { Ok(()) } else { Err(gst::FlowError::Eos) };
                 }
                 Err(error) => return Err(error),
             }
@@ -339,6 +356,9 @@ impl FlvH265Demux {
 
     fn chain(&self, buffer: &gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         let result = self.with_streaming(|s| {
+            if buffer.flags().contains(gst::BufferFlags::DISCONT) {
+                s.missed();
+            }
             s.pieces.push(buffer)?;
             self.advance(s, false)
         });
@@ -383,6 +403,7 @@ impl FlvH265Demux {
                 self.with_streaming(|s| {
                     s.interrupt(Framer::new(), 0);
                     s.segment.set_base(gst::ClockTime::ZERO);
+                    s.segment.set_position(gst::ClockTime::NONE);
                     s.renew_segment(false);
                 });
                 forwarded
@@ -450,6 +471,7 @@ impl FlvH265Demux {
                     (shared.mode, shared.duration)
                 };
                 let seekable = mode == Some(Mode::Pull)
+                    || self.upstream_seeks(gst::Format::Time)
                     || !self.index().described.is_empty() && self.upstream_seeks(gst::Format::Bytes);
                 query.set(seekable, gst::ClockTime::ZERO, duration);
                 true
@@ -482,6 +504,12 @@ impl FlvH265Demux {
             return false;
         };
         let done = match mode {
+            Some(Mode::Pull) if *self.stepping.lock().unwrap() == Some(std::thread::current().id()) => {
+                // Out of a callback of our own push or message: after it.
+                *self.deferred.lock().unwrap() = Some(seek);
+                self.interrupt.store(true, Ordering::Release);
+                true
+            }
             Some(Mode::Pull) => self.seek_in_file(seek),
             Some(Mode::Push) => self.seek_upstream(seek),
             None => false,
@@ -495,6 +523,10 @@ impl FlvH265Demux {
     }
 
     fn seek_in_file(&self, seek: Seek) -> bool {
+        if !seek.is_in_order() {
+            gst::info!(CAT, imp = self, "refused: its stop is before its start");
+            return false;
+        }
         let flush = seek.flags.contains(gst::SeekFlags::FLUSH);
         self.interrupt.store(true, Ordering::Release);
         if flush {
@@ -514,9 +546,9 @@ impl FlvH265Demux {
                 self.push_to_all(&gst::event::FlushStop::builder(true).seqnum(seek.seqnum).build());
             }
             let Some((segment, entry)) = found else {
-                // On from where it was.
-                s.interrupt(Framer::at_tag(), s.position);
-                s.renew_segment(s.segment_known);
+                // On from where it was; after a flush running time begins anew.
+                s.interrupt(Framer::anywhere(), s.position);
+                s.renew_segment(s.segment_known && !flush);
                 return false;
             };
             gst::debug!(CAT, imp = self, "{segment:?} begins with {entry:?}");
@@ -527,7 +559,7 @@ impl FlvH265Demux {
             s.renew_segment(true);
             for kind in [Kind::Video, Kind::Audio] {
                 let config = self.index().config(kind, entry.position).cloned();
-                if let Some(config) = config.filter(|_| s.has(kind)) {
+                if let Some(config) = config {
                     let _ = self.configure(s, config);
                 }
             }
@@ -564,6 +596,7 @@ impl FlvH265Demux {
             segment.set_start(start);
             segment.set_time(start);
             segment.set_position(start);
+            segment.set_offset(gst::ClockTime::ZERO);
         }
         Some((segment, entry))
     }
@@ -574,7 +607,14 @@ impl FlvH265Demux {
             gst::info!(CAT, imp = self, "refused: upstream cannot seek");
             return false;
         }
-        let target = seek.start.1.unwrap_or_default();
+        let (gst::SeekType::Set, Some(target)) = seek.start else {
+            gst::info!(CAT, imp = self, "refused: only to a time from the start");
+            return false;
+        };
+        if !seek.is_in_order() {
+            gst::info!(CAT, imp = self, "refused: its stop is before its start");
+            return false;
+        }
         let target_ms = target.mseconds().min(1 << 52) as i64;
         let candidate = {
             let index = self.index();
@@ -642,6 +682,11 @@ impl Seek {
         segment.do_seek(self.rate, self.flags, self.start.0, self.start.1, self.stop.0, self.stop.1)?;
         let target = segment.position()?;
         Some((segment, target))
+    }
+
+    fn is_in_order(&self) -> bool {
+        let set = |(kind, time)| if kind == gst::SeekType::Set { time } else { None };
+        set(self.start).zip(set(self.stop)).is_none_or(|(start, stop)| start <= stop)
     }
 
     fn is_key_unit(&self) -> bool {

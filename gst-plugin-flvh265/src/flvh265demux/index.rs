@@ -43,13 +43,15 @@ pub(super) struct Index {
     seen: KeyFrameIndex,
     /// What onMetaData says; empty once it was found wrong.
     pub described: Vec<KeyFrame>,
+    /// Up to here it was looked for configurations beside the entries of `described`.
+    pub looked: u64,
     /// In order of position.
     configs: Vec<(u64, Config)>,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { seen: KeyFrameIndex::new(KEY_FRAMES), described: Vec::new(), configs: Vec::new() }
+        Self { seen: KeyFrameIndex::new(KEY_FRAMES), described: Vec::new(), looked: 0, configs: Vec::new() }
     }
 }
 

@@ -33,6 +33,8 @@ impl Bytes {
 struct Piece {
     bytes: Bytes,
     cut: usize,
+    /// Where its first byte lay in the stream of all that came.
+    begin: u64,
 }
 
 impl Piece {
@@ -56,6 +58,8 @@ impl Piece {
 pub(super) struct Pieces {
     pieces: VecDeque<Piece>,
     len: usize,
+    /// Bytes that were cut off in all.
+    front: u64,
 }
 
 impl Pieces {
@@ -75,9 +79,10 @@ impl Pieces {
             return;
         }
         let alone = self.len == 0;
+        let begin = self.front + self.len as u64;
         self.len += size;
         if alone || size >= SMALL {
-            return self.pieces.push_back(Piece { bytes: Bytes::Upstream(mapped), cut: 0 });
+            return self.pieces.push_back(Piece { bytes: Bytes::Upstream(mapped), cut: 0, begin });
         }
         match self.pieces.back_mut() {
             Some(Piece { bytes: Bytes::Gathered(gathered), .. }) if gathered.len() < GATHERED => {
@@ -85,7 +90,7 @@ impl Pieces {
             }
             _ => {
                 let gathered = Bytes::Gathered(mapped.as_slice().to_vec());
-                self.pieces.push_back(Piece { bytes: gathered, cut: 0 });
+                self.pieces.push_back(Piece { bytes: gathered, cut: 0, begin });
             }
         }
     }
@@ -93,6 +98,7 @@ impl Pieces {
     /// Cuts off the front.
     pub fn cut(&mut self, mut bytes: usize) {
         self.len -= bytes;
+        self.front += bytes as u64;
         while let Some(front) = self.pieces.front_mut() {
             let rest = front.rest().len();
             if bytes < rest {
@@ -110,10 +116,12 @@ impl Pieces {
 
     /// The parts of the pieces that a range covers.
     fn parts(&self, range: Range<usize>) -> impl Iterator<Item = (&Piece, Range<usize>)> {
-        let mut begin = 0;
-        self.pieces.iter().map_while(move |piece| {
-            let (from, len) = (begin, piece.rest().len());
-            begin += len;
+        let begin = self.front + range.start as u64;
+        // Searched, since thousands of small buffers may be held.
+        let first = self.pieces.partition_point(|piece| piece.begin <= begin).saturating_sub(1);
+        self.pieces.range(first.min(self.pieces.len())..).map_while(move |piece| {
+            let from = (piece.begin + piece.cut as u64 - self.front) as usize;
+            let len = piece.rest().len();
             let part = range.start.saturating_sub(from).min(len)..range.end.saturating_sub(from).min(len);
             (from < range.end).then_some((piece, part))
         })

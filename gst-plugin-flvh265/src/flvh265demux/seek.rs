@@ -18,6 +18,10 @@ const BLOCK: u32 = 1 << 16;
 const TOLERANCE_MS: i64 = 1000;
 /// A configuration above this is none.
 const MAX_CONFIG_BYTES: usize = 1 << 16;
+/// Tags at the head of a file among which sequence headers stand.
+const FIRST_TAGS: usize = 16;
+/// Tags right before a key frame among which its sequence header stands.
+const TAGS_BEFORE: usize = 3;
 /// Tags that are looked at from the end of the file on.
 const LAST_TAGS: usize = 16;
 
@@ -67,6 +71,11 @@ impl Glance {
 
     fn next(&self, position: u64) -> u64 {
         position + (self.header.bytes_before_trailer() + flv::tag::TRAILER_BYTES) as u64
+    }
+
+    fn is_config(&self) -> bool {
+        let video = || matches!(Dialect::parse(self.body()), Ok((_, VideoPacket::SequenceHeader, _)));
+        self.header.tag_type == TagType::Video && video()
     }
 
     /// Presentation minus decoding time, if decoding can begin here.
@@ -157,17 +166,7 @@ impl<'a> File<'a> {
         let Some(size) = self.pad.peer_query_duration::<gst::format::Bytes>() else { return Ok(None) };
         let mut end = *size;
         for _ in 0..LAST_TAGS {
-            let mut trailer = [0; flv::tag::TRAILER_BYTES];
-            let Some(at) = end.checked_sub(flv::tag::TRAILER_BYTES as u64) else { break };
-            if self.read(at, &mut trailer)? < trailer.len() {
-                break;
-            }
-            let before = u64::from(u32::from_be_bytes(trailer));
-            let Some(begin) = at.checked_sub(before) else { break };
-            let Some(Some(tag)) = self.glance(begin)? else { break };
-            if tag.header.bytes_before_trailer() as u64 != before {
-                break;
-            }
+            let Some((begin, tag)) = self.tag_before(end)? else { break };
             if tag.header.tag_type != TagType::Script {
                 return Ok(Some(tag.header.timestamp_ms));
             }
@@ -176,9 +175,14 @@ impl<'a> File<'a> {
         Ok(None)
     }
 
-    /// Looks whether the index is right: a tag where decoding can begin, at about this time.
+    /// Looks whether the index is right: a tag where decoding can begin, at about this time. Its sequence header may
+    /// stand there before it.
     fn verify(&mut self, candidate: Candidate, kind: Kind) -> Result<Option<Entry>, gst::FlowError> {
-        let Some(Some(tag)) = self.glance(candidate.position)? else { return Ok(None) };
+        let Some(Some(mut tag)) = self.glance(candidate.position)? else { return Ok(None) };
+        if tag.is_config() {
+            let Some(Some(next)) = self.glance(tag.next(candidate.position))? else { return Ok(None) };
+            tag = next;
+        }
         let Some(composition_ms) = tag.begins(kind) else { return Ok(None) };
         let (ms, _) = Clock::near(candidate.ms).unwrap(tag.header.timestamp_ms, None);
         let right = ms.abs_diff(candidate.ms).min((ms + composition_ms).abs_diff(candidate.ms));
@@ -208,7 +212,7 @@ impl<'a> File<'a> {
             around = self.by_scanning(index, kind, target_ms, from)?;
         }
         let Around { before, after } = around;
-        Ok(match (snap, before, after) {
+        let found = match (snap, before, after) {
             (Snap::Before, before, after) => before.or(after),
             (Snap::After, Some(before), _) if before.pts_ms == target_ms => Some(before),
             (Snap::After, before, after) => after.or(before),
@@ -217,7 +221,51 @@ impl<'a> File<'a> {
                 Some(if nearer { before } else { after })
             }
             (Snap::Nearest, before, after) => before.or(after),
-        })
+        };
+        if let Some(entry) = &found {
+            self.look_for_configs(index, entry.position)?;
+        }
+        Ok(found)
+    }
+
+    /// What an index leads past: sequence headers at the head of the file, and right before its key frames.
+    fn look_for_configs(&mut self, index: &mut Index, until: u64) -> Result<(), gst::FlowError> {
+        if index.looked == 0 {
+            let mut at = self.first_tag()?;
+            for _ in 0..FIRST_TAGS {
+                let Some(Some(tag)) = self.glance(at)? else { break };
+                self.note_config(index, at, &tag)?;
+                at = tag.next(at);
+            }
+        }
+        let new = |position: &u64| (index.looked + 1..=until).contains(position);
+        let places: Vec<u64> = index.described.iter().map(|entry| entry.position).filter(new).collect();
+        for place in places {
+            if let Some(Some(tag)) = self.glance(place)? {
+                self.note_config(index, place, &tag)?;
+            }
+            let mut at = place;
+            for _ in 0..TAGS_BEFORE {
+                let Some((before, tag)) = self.tag_before(at)? else { break };
+                self.note_config(index, before, &tag)?;
+                at = before;
+            }
+        }
+        index.looked = index.looked.max(until);
+        Ok(())
+    }
+
+    /// The tag that ends where another begins, by its PreviousTagSize.
+    fn tag_before(&mut self, end: u64) -> Result<Option<(u64, Glance)>, gst::FlowError> {
+        let mut trailer = [0; flv::tag::TRAILER_BYTES];
+        let Some(at) = end.checked_sub(flv::tag::TRAILER_BYTES as u64) else { return Ok(None) };
+        if self.read(at, &mut trailer)? < trailer.len() {
+            return Ok(None);
+        }
+        let size = u64::from(u32::from_be_bytes(trailer));
+        let Some(begin) = at.checked_sub(size) else { return Ok(None) };
+        let Some(Some(tag)) = self.glance(begin)? else { return Ok(None) };
+        Ok((tag.header.bytes_before_trailer() as u64 == size).then_some((begin, tag)))
     }
 
     /// `None`: the index is wrong.
@@ -272,8 +320,12 @@ impl<'a> File<'a> {
         };
         let mut last_ms = [None; 2];
         let mut tag_at = None;
-        while let Some(glance) = self.glance(at)? {
-            let Some(tag) = glance else {
+        loop {
+            let glance = self.glance(at)?;
+            if glance.is_none() && !self.lies_beyond_the_end(at) {
+                break;
+            }
+            let Some(tag) = glance.flatten() else {
                 match self.resync(tag_at.unwrap_or(at))? {
                     Some(next) if next > at || tag_at.is_some_and(|tag_at| next > tag_at) => at = next,
                     _ => break,
@@ -306,6 +358,11 @@ impl<'a> File<'a> {
             at = next;
         }
         Ok(around)
+    }
+
+    /// A tag's size has led to where there is nothing any more.
+    fn lies_beyond_the_end(&self, at: u64) -> bool {
+        self.pad.peer_query_duration::<gst::format::Bytes>().is_some_and(|size| at > *size)
     }
 
     /// A place that was seen needs no other time than the one that was computed for it.

@@ -73,6 +73,10 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    pub fn forget_picture(&mut self) {
+        (self.size, self.framerate) = (None, None);
+    }
+
     /// Reads a script tag's body; `None`: it is another script, whose name is of no interest.
     pub fn read(body: &[u8]) -> Result<Option<Self>, Amf0Error> {
         let (mut name, mut value) = amf0::read_script(body)?;

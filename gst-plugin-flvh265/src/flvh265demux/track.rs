@@ -123,6 +123,8 @@ pub(super) struct Track {
     pub segment_due: bool,
     /// The segment's stop was reached.
     pub done: bool,
+    /// It was said that its frames come without a configuration.
+    pub warned: bool,
 }
 
 impl Track {
