@@ -450,7 +450,7 @@ impl FlvH265Demux {
         } else if !follows {
             let base = s.segment.position().and_then(|position| s.segment.to_running_time(position));
             s.interrupt(if start == 0 { Framer::new() } else { Framer::anywhere() }, start);
-            s.segment.set_base(base);
+            s.segment.set_base(base.unwrap_or(gst::ClockTime::ZERO));
             s.renew_segment(false);
         }
     }
