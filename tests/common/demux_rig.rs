@@ -4,7 +4,6 @@
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Instant;
 
 use flv::index::KeyFrame;
 use flv::metadata::{Audio, File, Metadata, Video};
@@ -12,9 +11,9 @@ use flv::tag::{BodyHeader, Envelope, FileHeader, TagType, script_tag};
 use flv::{AudioFormat, AudioPacket, Dialect, VideoCodec, VideoPacket};
 use gst::prelude::*;
 
-use super::init;
+pub use super::flv::PATIENCE_GST as PATIENCE;
+use super::{init, wait_for};
 
-pub const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);
 pub const MS: u64 = 1_000_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -359,11 +358,7 @@ impl Demux {
     pub fn preroll(&self) {
         self.state(gst::State::Paused);
         // Before, the pipeline has no sinks to wait for.
-        let end = Instant::now() + std::time::Duration::from_secs(30);
-        while self.no_more_pads.lock().unwrap().is_empty() {
-            assert!(Instant::now() < end, "no pads");
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        wait_for("the pads", || !self.no_more_pads.lock().unwrap().is_empty());
         self.pipeline.state(PATIENCE).0.unwrap();
     }
 

@@ -15,7 +15,7 @@ use super::track::{Config, Kind, Track};
 /// Scripts above this are not read: the values in them take many times their size.
 const MAX_SCRIPT_BYTES: usize = 1 << 20;
 /// Configuration records above this are none.
-const MAX_CONFIG_BYTES: usize = 1 << 16;
+pub(super) const MAX_CONFIG_BYTES: usize = 1 << 16;
 /// Runs of damage beyond this many are counted and logged, not posted.
 const MAX_RUNS_TOLD: usize = 64;
 /// Distinct reasons for skipped tags beyond this many are not posted.
@@ -205,7 +205,7 @@ impl FlvH265Demux {
     /// A run of skipped bytes is over.
     fn end_run(&self, s: &mut Streaming) {
         let Some(run) = s.run.take() else { return };
-        s.tracks.iter_mut().for_each(|track| track.discont = true);
+        s.missed();
         self.count(|stats| {
             stats.skipped_bytes += run.bytes;
             stats.bytes += run.bytes;
@@ -436,7 +436,7 @@ impl FlvH265Demux {
                 header.timestamp_ms
             );
             self.count(|stats| stats.time_resyncs += 1);
-            s.tracks.iter_mut().for_each(|track| track.discont = true);
+            s.missed();
         }
         ms
     }

@@ -500,7 +500,11 @@ impl FlvH265Demux {
             return self.sink.push_event(event);
         }
         let Some(seek) = Seek::new(seek) else {
-            gst::info!(CAT, imp = self, "refused: {event:?}; only forwards, and in time");
+            gst::info!(
+                CAT,
+                imp = self,
+                "refused: {event:?}; only forwards, in time, and not to a stop before the start"
+            );
             return false;
         };
         let done = match mode {
@@ -523,10 +527,6 @@ impl FlvH265Demux {
     }
 
     fn seek_in_file(&self, seek: Seek) -> bool {
-        if !seek.is_in_order() {
-            gst::info!(CAT, imp = self, "refused: its stop is before its start");
-            return false;
-        }
         let flush = seek.flags.contains(gst::SeekFlags::FLUSH);
         self.interrupt.store(true, Ordering::Release);
         if flush {
@@ -611,10 +611,6 @@ impl FlvH265Demux {
             gst::info!(CAT, imp = self, "refused: only to a time from the start");
             return false;
         };
-        if !seek.is_in_order() {
-            gst::info!(CAT, imp = self, "refused: its stop is before its start");
-            return false;
-        }
         let target_ms = target.mseconds().min(1 << 52) as i64;
         let candidate = {
             let index = self.index();
@@ -670,7 +666,7 @@ impl Seek {
             stop: (stop_type, time(stop)?),
             seqnum: event.seqnum(),
         };
-        (rate > 0.).then_some(seek)
+        (rate > 0. && seek.is_in_order()).then_some(seek)
     }
 
     /// The segment that comes of it, and the time to go to; `None`: there is none.

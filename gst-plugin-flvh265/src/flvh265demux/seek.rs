@@ -5,6 +5,7 @@
 use flv::{AudioFormat, AudioPacket, Dialect, Framer, Step, TagHeader, TagType, VideoPacket, Window};
 use gst::prelude::*;
 
+use super::demux::MAX_CONFIG_BYTES;
 use super::index::{Candidate, Entry, Index};
 use super::pieces::Pieces;
 use super::state::Clock;
@@ -16,8 +17,6 @@ const GLANCE: u32 = 4096;
 const BLOCK: u32 = 1 << 16;
 /// An index may be off by as much: some have presentation times, some are rounded.
 const TOLERANCE_MS: i64 = 1000;
-/// A configuration above this is none.
-const MAX_CONFIG_BYTES: usize = 1 << 16;
 /// Tags at the head of a file among which sequence headers stand.
 const FIRST_TAGS: usize = 16;
 /// Tags right before a key frame among which its sequence header stands.

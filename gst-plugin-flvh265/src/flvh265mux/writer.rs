@@ -233,8 +233,7 @@ impl Writer {
             let envelope = Envelope::new(TagType::Video, last.timestamp_ms, &header, 0);
             let mut buffer = gst::Buffer::from_slice(envelope.expect("no payload fits").seal(&[]));
             let tag = buffer.get_mut().expect("just made");
-            tag.set_pts(gst::ClockTime::from_nseconds(last.dts_ns));
-            tag.set_dts(gst::ClockTime::from_nseconds(last.dts_ns));
+            set_times(tag, &last, None);
             tag.set_flags(gst::BufferFlags::DELTA_UNIT);
             self.put(buffer, sink);
         }
