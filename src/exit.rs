@@ -12,10 +12,20 @@ pub enum Exit {
     Configuration = 1,
     /// Arguments that clap refuses, or that contradict each other.
     Usage = 2,
+    /// The receiver saw RTP packets of another payload type.
+    PayloadType = 3,
+    /// The receiver got fewer packets or frames than asked for.
+    Threshold = 4,
     /// A pipeline cannot start: an encoder or another element is missing.
     Pipeline = 5,
+    /// The receiver saw another codec or RTMP mode.
+    RtmpMode = 6,
+    /// The receiver saw bytes that break the protocol.
+    Protocol = 7,
     /// Nothing happened in time.
     Timeout = 124,
+    /// A second SIGINT or SIGTERM came before the first was done with.
+    Interrupted = 130,
 }
 
 /// An error for people, and what the process makes of it.
