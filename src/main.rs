@@ -5,9 +5,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cvmmap_streamer::{exit::Failure, inspect, sim};
+use cvmmap_streamer::{exit::Failure, inspect, run, sim};
 
-/// cv-mmap video for GStreamer: simulate and inspect producers.
+/// cv-mmap video for GStreamer: stream, simulate and inspect producers.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -17,6 +17,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(Box<run::Args>),
     Sim(sim::Args),
     Inspect(inspect::Args),
 }
@@ -24,6 +25,7 @@ enum Command {
 fn main() -> ExitCode {
     // clap ends the process with 2 for arguments that it refuses.
     let result = match Cli::parse().command {
+        Command::Run(args) => run::run(*args),
         Command::Sim(args) => args.resolve().and_then(sim::run),
         Command::Inspect(args) => inspect::run(&args),
     };
