@@ -5,6 +5,7 @@
 //! - [`sim`]: a producer of test pictures, with faults on request;
 //! - [`inspect`]: what a producer publishes, how fast and how torn;
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
+//! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
 //! - [`exit`]: the table of exit codes.
 
 #![forbid(unsafe_code)]
@@ -12,4 +13,5 @@
 pub mod exit;
 pub mod inspect;
 pub mod pattern;
+pub mod receive;
 pub mod sim;

@@ -5,9 +5,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cvmmap_streamer::receive::{rtmp, rtp};
 use cvmmap_streamer::{exit::Failure, inspect, sim};
 
-/// cv-mmap video for GStreamer: simulate and inspect producers.
+/// cv-mmap video for GStreamer: simulate and inspect producers, receive and check streams.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     Sim(sim::Args),
     Inspect(inspect::Args),
+    RtpReceive(rtp::Args),
+    RtmpReceive(rtmp::Args),
 }
 
 fn main() -> ExitCode {
@@ -26,6 +29,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Sim(args) => args.resolve().and_then(sim::run),
         Command::Inspect(args) => inspect::run(&args),
+        Command::RtpReceive(args) => rtp::run(args),
+        Command::RtmpReceive(args) => rtmp::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
