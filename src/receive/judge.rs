@@ -292,6 +292,9 @@ fn access_unit(codec: Codec, mut left: &[u8]) -> Result<(bool, bool), Breach> {
             return broken(format!("NAL length {length}, but {} bytes are left", rest.len()));
         };
         let kind = codec.nal_type(nal).map_err(Breach::protocol)?;
+        if slices > 0 && codec.precedes_slices(kind) {
+            return broken(format!("a NAL unit of type {kind} behind a slice of its frame"));
+        }
         if codec.is_slice(kind) {
             slices += 1;
             keys += usize::from(codec.is_key(kind));
@@ -382,7 +385,7 @@ mod tests {
             };
             assert_eq!(judge.video(0, &key), Ok(Video::Frame(expected)));
             // The wrap of 32 bits is not a step back.
-            for ms in [0, 33, 0x7FFF_FFFF, 0xFFFF_FFFF, 12] {
+            for ms in [0, 33, 0x7FFF_FFFF, 0xFFFF_FFFE, 12] {
                 assert!(matches!(judge.video(ms, &inter), Ok(Video::Frame(Frame { key: false, .. }))));
             }
             assert_eq!(judge.video(12, &start), Ok(Video::Repeated));
@@ -451,6 +454,7 @@ mod tests {
             (H264, more(H264, true, &[0, 0, 0, 1, 0xE5]), 7, "NAL header byte 0xe5 has the forbidden bit"),
             (H264, more(H264, true, &[0, 0, 0, 2, 0x41, 1]), 7, "1 of 2 slices are of a key frame"),
             (H264, more(H264, true, &[0, 0, 0, 2, 0x65, 0x80]), 7, "2 first slices of pictures in a frame"),
+            (H264, more(H264, true, &[0, 0, 0, 1, 0x67]), 7, "a NAL unit of type 7 behind a slice of its frame"),
             (H264, head(H264, KEY, Packet::Frame), 7, "a frame without a slice"),
             (H264, [head(H264, 2, Packet::Start), avcc_record()].concat(), 7, "frame type 2 of a Start message is not 1"),
             (H264, vec![0x17, 2, 0, 0, 1], 7, "composition time 1 of a End message"),

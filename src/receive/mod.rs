@@ -75,7 +75,7 @@ impl Findings {
         self.error_count += 1;
         self.exit.get_or_insert(breach.exit);
         if self.errors.len() < ERRORS_SHOWN {
-            eprintln!("error: {}", breach.what);
+            eprintln!("found: {}", breach.what);
             self.errors.push(breach.what);
         }
     }

@@ -108,6 +108,14 @@ impl Codec {
         }
     }
 
+    /// What begins another access unit where it stands behind a slice: parameter sets, delimiters, SEI.
+    pub(super) fn precedes_slices(self, kind: u8) -> bool {
+        match self {
+            Self::H264 => matches!(kind, 6..=9),
+            Self::H265 => matches!(kind, 32..=35 | 39),
+        }
+    }
+
     /// The slice is the first of its picture: first_mb_in_slice is 0, first_slice_segment_in_pic_flag is 1.
     pub(super) fn begins_picture(self, slice: &[u8]) -> bool {
         slice.get(self.header_bytes()).is_some_and(|byte| byte & 0x80 != 0)

@@ -51,6 +51,8 @@ pub(super) struct Unit {
     pub key: bool,
     pub skipped_leading: bool,
     ticks: i64,
+    /// A slice has begun.
+    sliced: bool,
     /// It began where it should, without a gap before.
     whole: bool,
 }
@@ -281,7 +283,8 @@ impl Judge {
             None => ORIGIN,
             Some((last, ticks)) => ticks + i64::from(timestamp.wrapping_sub(last) as i32),
         };
-        let pts_ns = ticks.max(0) as u64 * 1_000_000_000 / u64::from(CLOCK_RATE);
+        // Jumps of hostile timestamps add up beyond 64 bits of nanoseconds.
+        let pts_ns = (ticks.max(0) as u128 * 1_000_000_000 / u128::from(CLOCK_RATE)) as u64;
         self.unit = Some(Unit {
             timestamp,
             pts_ns,
@@ -289,6 +292,7 @@ impl Judge {
             key: false,
             skipped_leading: false,
             ticks,
+            sliced: false,
             whole: !lost,
         });
         if let Some(unmarked) = unmarked {
@@ -329,6 +333,13 @@ impl Judge {
         })?;
         let unit = self.unit.as_mut().expect("begun with the packet");
         for kind in begun {
+            // Senders that put parameter sets before each slice of a key frame do this; depayloaders cut it in two.
+            if unit.sliced && codec.precedes_slices(kind) {
+                let (timestamp, number) = (packet.timestamp(), packet.sequence_number());
+                let what = format!("a {codec} NAL unit of type {kind} behind a slice of its access unit");
+                return broken(format!("{what}: packet {number}, timestamp {timestamp}"));
+            }
+            unit.sliced |= codec.is_slice(kind);
             unit.key |= codec.is_key(kind);
             unit.skipped_leading |= codec.is_skipped_leading(kind);
             self.decodable |= codec.is_key(kind) || codec.is_parameter_set(kind);
@@ -557,12 +568,16 @@ mod tests {
     #[test]
     fn each_rule_broken_once() {
         type Packets<'a> = &'a [(u16, u32, bool, &'a [u8])];
-        let h264: [(Packets, &str); 12] = [
+        let h264: [(Packets, &str); 13] = [
             (&[(0, 5, true, IDR), (1, 4, true, INTER)], "timestamp 4 behind 5: time went back"),
             (&[(0, 5, true, IDR), (1, 5, true, INTER)], "timestamp 5 goes on behind its marker bit"),
             (
                 &[(0, 5, false, IDR), (1, 6, true, INTER)],
                 "timestamp 6 begins, but 5 had no marker bit at its end",
+            ),
+            (
+                &[(0, 0, false, IDR), (1, 0, false, SPS)],
+                "a h264 NAL unit of type 7 behind a slice of its access unit: packet 1, timestamp 0",
             ),
             (&[(0, 0, true, &[])], "a NAL unit of 0 bytes is shorter than its header"),
             (&[(0, 0, true, &[0x42, 1])], "NAL header byte 0x42 is of no h264 NAL unit"),

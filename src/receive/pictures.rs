@@ -186,7 +186,8 @@ impl Decoder {
 
     pub fn push(&self, bytes: &[u8], pts_ns: u64) {
         let mut buffer = gst::Buffer::from_slice(bytes.to_vec());
-        buffer.make_mut().set_pts(gst::ClockTime::from_nseconds(pts_ns));
+        // It has one value less than 64 bits.
+        buffer.make_mut().set_pts(gst::ClockTime::from_nseconds(pts_ns.min(u64::MAX - 1)));
         // Where it fails there is an error on the bus.
         let _ = self.source.push_buffer(buffer);
     }

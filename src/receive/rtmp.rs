@@ -277,7 +277,9 @@ impl Session {
         };
         self.last = Some((ms, dts));
         // Frames of the same millisecond are told apart by what is below.
-        let pts_ns = (dts + i64::from(frame.composition_ms)) as u64 * 1_000_000 + self.frames % 1_000_000;
+        let pts = dts.saturating_add(i64::from(frame.composition_ms)).max(0) as u64;
+        // Jumps of hostile timestamps add up.
+        let pts_ns = pts.saturating_mul(1_000_000).min(i64::MAX as u64) + self.frames % 1_000_000;
         self.frames += 1;
         self.decoder.announce(pictures::Unit {
             pts_ns,
