@@ -161,7 +161,10 @@ impl<'a> Tag<'a> {
             other => return other_mode(format!("video codec id {other} is neither 7 nor 12")),
         };
         let Some(payload) = body.get(5..) else {
-            return broken(format!("a video message of {} bytes is shorter than its header of 5", body.len()));
+            return broken(format!(
+                "a video message of {} bytes is shorter than its header of 5",
+                body.len()
+            ));
         };
         let packet = match body[1] {
             0 => Packet::Start,
@@ -377,12 +380,8 @@ mod tests {
             judge.metadata(told(mode)).unwrap();
             assert_eq!(judge.told_size(), Some((640, 360)));
             assert!(matches!(judge.video(0, &start), Ok(Video::Configuration(_))));
-            let expected = Frame {
-                key: true,
-                skipped_leading: false,
-                composition_ms: 0,
-                nals: &nals(mode, true),
-            };
+            let expected =
+                Frame { key: true, skipped_leading: false, composition_ms: 0, nals: &nals(mode, true) };
             assert_eq!(judge.video(0, &key), Ok(Video::Frame(expected)));
             // The wrap of 32 bits is not a step back.
             for ms in [0, 33, 0x7FFF_FFFF, 0xFFFF_FFFE, 12] {
@@ -434,7 +433,12 @@ mod tests {
             (H264, vec![], 7, "a video message without bytes"),
             (H264, vec![0x17], 7, "a video message of 1 bytes is shorter than its header of 5"),
             (H265Enhanced, vec![0x93, b'h'], 7, "an enhanced video message of 2 bytes has no FourCC"),
-            (H265Enhanced, b"\x91hvc1\0".to_vec(), 7, "a CodedFrames message of 6 bytes has no composition time"),
+            (
+                H265Enhanced,
+                b"\x91hvc1\0".to_vec(),
+                7,
+                "a CodedFrames message of 6 bytes has no composition time",
+            ),
             (H264, with(H264, 1, 3), 7, "packet type 3 is not 0, 1 or 2"),
             (H265Enhanced, with(H265Enhanced, 0, 0x94), 7, "enhanced packet type 4: peers take 0 to 3 only"),
             (H265Enhanced, with(H265Enhanced, 4, b'2'), 6, "FourCC 'hvc2' is not 'hvc1'"),
@@ -444,19 +448,38 @@ mod tests {
             (H265Enhanced, frame(H264, true), 6, "video of mode h264, not h265-enhanced"),
             (H264, with(H264, 0, 0x37), 7, "frame type 3 is neither 1 nor 2"),
             (H264, with(H264, 0, 0x27), 7, "frame type 2, but the NAL units are of a key frame"),
-            (H265Enhanced, with(H265Enhanced, 0, 0xA3), 7, "frame type 2, but the NAL units are of a key frame"),
+            (
+                H265Enhanced,
+                with(H265Enhanced, 0, 0xA3),
+                7,
+                "frame type 2, but the NAL units are of a key frame",
+            ),
             (H264, frame(H264, false), 7, "the first frame behind a sequence header is no key frame"),
             (H265Domestic, nal_length(H265Domestic, 5), 7, "NAL length 5, but 4 bytes are left"),
             (H265Domestic, nal_length(H265Domestic, 3), 7, "1 bytes behind the last NAL unit"),
             (H264, nal_length(H264, 0), 7, "a NAL unit of 0 bytes is shorter than its header"),
-            (H265Domestic, more(H265Domestic, true, &[0, 0, 0, 2, 0x26, 0]), 7,
-             "NAL header 0x26 0x00: layer 0, temporal id plus 1 = 0"),
+            (
+                H265Domestic,
+                more(H265Domestic, true, &[0, 0, 0, 2, 0x26, 0]),
+                7,
+                "NAL header 0x26 0x00: layer 0, temporal id plus 1 = 0",
+            ),
             (H264, more(H264, true, &[0, 0, 0, 1, 0xE5]), 7, "NAL header byte 0xe5 has the forbidden bit"),
             (H264, more(H264, true, &[0, 0, 0, 2, 0x41, 1]), 7, "1 of 2 slices are of a key frame"),
             (H264, more(H264, true, &[0, 0, 0, 2, 0x65, 0x80]), 7, "2 first slices of pictures in a frame"),
-            (H264, more(H264, true, &[0, 0, 0, 1, 0x67]), 7, "a NAL unit of type 7 behind a slice of its frame"),
+            (
+                H264,
+                more(H264, true, &[0, 0, 0, 1, 0x67]),
+                7,
+                "a NAL unit of type 7 behind a slice of its frame",
+            ),
             (H264, head(H264, KEY, Packet::Frame), 7, "a frame without a slice"),
-            (H264, [head(H264, 2, Packet::Start), avcc_record()].concat(), 7, "frame type 2 of a Start message is not 1"),
+            (
+                H264,
+                [head(H264, 2, Packet::Start), avcc_record()].concat(),
+                7,
+                "frame type 2 of a Start message is not 1",
+            ),
             (H264, vec![0x17, 2, 0, 0, 1], 7, "composition time 1 of a End message"),
             (H265Enhanced, b"\x92hvc1\0".to_vec(), 7, "1 bytes in an end of sequence"),
             (H264, head(H264, KEY, Packet::Start), 7, "avcC: 6 bytes wanted, 0 left"),

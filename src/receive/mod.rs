@@ -117,7 +117,10 @@ fn verdict(findings: &Findings, reached: &Reached) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Timeout, format!("nothing came: 0 {what}")));
     }
     if got < wanted {
-        return Err(Failure::new(Exit::Threshold, format!("{got} {what}, fewer than the {wanted} asked for")));
+        return Err(Failure::new(
+            Exit::Threshold,
+            format!("{got} {what}, fewer than the {wanted} asked for"),
+        ));
     }
     if *pictures == 0 {
         return Err(Failure::new(Exit::Protocol, format!("{got} {what} came, but no picture was decoded")));

@@ -76,7 +76,11 @@ impl Codec {
             },
             Self::H265 => matches!(kind, 0..=9 | 16..=21 | 32..=40),
         };
-        if known { Ok(kind) } else { Err(format!("NAL header byte {:#04x} is of no {self} NAL unit", nal[0])) }
+        if known {
+            Ok(kind)
+        } else {
+            Err(format!("NAL header byte {:#04x} is of no {self} NAL unit", nal[0]))
+        }
     }
 
     /// A slice of a picture.

@@ -162,9 +162,8 @@ impl Judge {
 
     /// Takes in a datagram that came at `arrival_unix_ns`.
     pub fn take(&mut self, datagram: &[u8], arrival_unix_ns: u64) -> Result<Taken, Breach> {
-        let packet = RtpPacket::parse(datagram).map_err(|error| {
-            Breach::protocol(format!("a datagram of {} bytes: {error}", datagram.len()))
-        })?;
+        let packet = RtpPacket::parse(datagram)
+            .map_err(|error| Breach::protocol(format!("a datagram of {} bytes: {error}", datagram.len())))?;
         if packet.payload_type() != self.payload_type {
             let what = format!("payload type {} is not {}", packet.payload_type(), self.payload_type);
             return Err(Breach { exit: Exit::PayloadType, what });
@@ -427,9 +426,9 @@ impl Judge {
 fn aggregated(codec: Codec, mut left: &[u8]) -> Result<Vec<u8>, String> {
     let mut kinds = Vec::new();
     while !left.is_empty() {
-        let unit = left.split_first_chunk::<2>().and_then(|(length, rest)| {
-            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-        });
+        let unit = left
+            .split_first_chunk::<2>()
+            .and_then(|(length, rest)| rest.split_at_checked(usize::from(u16::from_be_bytes(*length))));
         let Some((nal, rest)) = unit else {
             return Err(format!("an aggregated NAL unit reaches beyond the {} bytes left", left.len()));
         };
@@ -471,9 +470,7 @@ mod tests {
         let (mut seq, mut timestamp) = (0xFFFDu16, 0xFFFF_FFFFu32 - 3000);
         for n in 0..6 {
             let idr = n % 3 == 0;
-            for (payload, marker) in
-                if idr { vec![(SPS, false), (IDR, true)] } else { vec![(INTER, true)] }
-            {
+            for (payload, marker) in if idr { vec![(SPS, false), (IDR, true)] } else { vec![(INTER, true)] } {
                 let taken = judge.take(&packet(seq, timestamp, marker, payload), n).unwrap();
                 assert!(taken.decode_at_ns.is_some());
                 ended.extend(taken.ended);
@@ -611,8 +608,12 @@ mod tests {
             }
             let found = judge.take(&packet(last.0, last.1, last.2, last.3), 0).unwrap_err();
             assert_eq!(found.exit, Exit::Protocol);
-            assert!(found.what.contains(what), "{}
-{what}", found.what);
+            assert!(
+                found.what.contains(what),
+                "{}
+{what}",
+                found.what
+            );
         }
     }
 
@@ -637,8 +638,12 @@ mod tests {
             judge.take(&packet(0, 0xFFFF_0000, true, IDR), 0).unwrap();
             let found = judge.take(&bytes, 0).unwrap_err();
             assert_eq!(found.exit as u8, exit, "{}", found.what);
-            assert!(found.what.contains(what), "{}
-{what}", found.what);
+            assert!(
+                found.what.contains(what),
+                "{}
+{what}",
+                found.what
+            );
         }
     }
 

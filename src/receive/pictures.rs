@@ -249,7 +249,9 @@ fn breach(message: &gst::Message) -> Breach {
 /// Takes in a picture.
 fn show(sample: &gst::Sample, decoded_unix_ns: u64, waiting: &mut Waiting, seen: &mut Seen) {
     let Some(buffer) = sample.buffer() else { return };
-    let Some(info) = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok()) else { return };
+    let Some(info) = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok()) else {
+        return;
+    };
     let size = (info.width(), info.height());
     let count = frame_count(buffer, &info, waiting);
     let counted = &mut seen.counted;
@@ -259,7 +261,8 @@ fn show(sample: &gst::Sample, decoded_unix_ns: u64, waiting: &mut Waiting, seen:
     counted.corrupted_pictures += u64::from(buffer.flags().contains(gst::BufferFlags::CORRUPTED));
     let unit = buffer.pts().and_then(|pts| waiting.units.remove(&pts.nseconds()));
     let Some((number, unit)) = unit else {
-        seen.breaches.push(Breach::protocol(format!("a picture at {:?} that nothing was sent for", buffer.pts())));
+        seen.breaches
+            .push(Breach::protocol(format!("a picture at {:?} that nothing was sent for", buffer.pts())));
         return;
     };
     waiting.units.retain(|_, (waiting, unit)| {

@@ -23,8 +23,10 @@ const SMALL_BUFFER: usize = 16 << 10;
 
 /// Serve RTMP to one publisher at a time, check and decode its video, and print a JSON summary.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 the threshold was reached and a picture decoded; 1 the port is taken; 2 usage; \
-4 fewer video frames; 6 another codec or mode; 7 broken RTMP, or video that does not decode; 124 nobody published.")]
+#[command(
+    after_help = "Exit codes: 0 the threshold was reached and a picture decoded; 1 the port is taken; 2 usage; \
+4 fewer video frames; 6 another codec or mode; 7 broken RTMP, or video that does not decode; 124 nobody published."
+)]
 pub struct Args {
     /// What is to be published
     #[arg(long, value_enum)]
@@ -139,11 +141,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn listen(args: &Args) -> Result<TcpListener, Failure> {
     let (host, port) = (args.listen_host.as_str(), args.listen_port);
-    let address: SocketAddr = (host, port)
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| Failure::usage(format!("--listen-host {host}: it is no address of this machine")))?;
+    let address: SocketAddr =
+        (host, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
+            Failure::usage(format!("--listen-host {host}: it is no address of this machine"))
+        })?;
     let failed = |error: std::io::Error| configuration(format!("listening on tcp {address}: {error}"));
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;

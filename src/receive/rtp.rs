@@ -25,8 +25,10 @@ const DATAGRAM: usize = 65_536;
 
 /// Receive an RTP stream of H.264 or H.265, check and decode it, and print a JSON summary.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 the threshold was reached and a picture decoded; 2 usage; 3 another payload \
-type; 4 fewer packets; 7 broken RTP, or video that does not decode; 124 nothing came.")]
+#[command(
+    after_help = "Exit codes: 0 the threshold was reached and a picture decoded; 2 usage; 3 another payload \
+type; 4 fewer packets; 7 broken RTP, or video that does not decode; 124 nothing came."
+)]
 pub struct Args {
     /// UDP port to listen on
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]

@@ -68,8 +68,9 @@ fn parse(text: &[u8], payload_type: u8) -> Result<Described, Unusable> {
         "H265" => Codec::H265,
         other => return Err(wrong(format!("encoding '{other}' is neither H264 nor H265"))),
     };
-    let mut caps =
-        video.caps_from_media(i32::from(told)).ok_or_else(|| wrong(format!("rtpmap '{map}' gives no caps")))?;
+    let mut caps = video
+        .caps_from_media(i32::from(told))
+        .ok_or_else(|| wrong(format!("rtpmap '{map}' gives no caps")))?;
     // It comes as application/x-unknown.
     caps.make_mut().structure_mut(0).expect("caps of one structure").set_name("application/x-rtp");
     Ok(Described { codec, caps })
@@ -114,7 +115,9 @@ mod tests {
             ("RTP/AVP 96", "RTP/AVP 97", 7, "rtpmap is of 96, the media line of Some(\"97\")"),
             ("96", "98", 3, "payload type 98 is not 96"),
         ] {
-            let Err(Unusable::Wrong(found)) = parse(SDP.replace(from, to).as_bytes(), 96) else { panic!("{what}") };
+            let Err(Unusable::Wrong(found)) = parse(SDP.replace(from, to).as_bytes(), 96) else {
+                panic!("{what}")
+            };
             assert_eq!((found.exit as u8, found.what.as_str()), (exit, what));
         }
     }

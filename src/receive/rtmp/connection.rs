@@ -73,7 +73,9 @@ impl<'a> Connection<'a> {
         }
         match over {
             Over::Done => (),
-            Over::Broken(what) if introduced => server.findings.add(Breach::protocol(format!("RTMP: {what}"))),
+            Over::Broken(what) if introduced => {
+                server.findings.add(Breach::protocol(format!("RTMP: {what}")))
+            }
             Over::Broken(what) => eprintln!("dropped what is no RTMP client: {what}"),
             Over::Failed(failure) => return Err(failure),
         }
@@ -94,7 +96,9 @@ impl<'a> Connection<'a> {
         let rest = loop {
             let size = self.read(&mut buffer)?;
             match handshake.process_bytes(&buffer[..size]).map_err(broken)? {
-                HandshakeProcessResult::InProgress { response_bytes } => self.stream.write_all(&response_bytes)?,
+                HandshakeProcessResult::InProgress { response_bytes } => {
+                    self.stream.write_all(&response_bytes)?
+                }
                 HandshakeProcessResult::Completed { response_bytes, remaining_bytes } => {
                     self.stream.write_all(&response_bytes)?;
                     break remaining_bytes;
