@@ -520,6 +520,26 @@ fn a_publisher_that_comes_back_is_another_session() {
 }
 
 #[test]
+fn a_new_size_in_mid_stream_is_another_configuration() {
+    for dialect in Dialect::ALL {
+        let mut samples = encode(dialect, (160, 120), 20, gst::ClockTime::ZERO);
+        samples.extend(encode(dialect, (240, 160), 20, gst::ClockTime::SECOND));
+        let args = format!("--mode {} --video-threshold 40 --timeout-ms 25000", mode(dialect));
+        let receiver = Receiver::rtmp(&args);
+        let video = "appsrc name=frames format=time".into();
+        let publisher = Publisher::new(&Plan { video, ..Plan::quick(dialect, false) }, &receiver.url());
+        let frames = publisher.pipeline.by_name("frames").unwrap();
+        let frames = frames.downcast::<gst_app::AppSrc>().unwrap();
+        publisher.play();
+        samples.iter().for_each(|sample| drop(frames.push_sample(sample).unwrap()));
+        let judgement = receiver.judgement();
+        judgement.passes();
+        assert_eq!((judgement.number("configurations"), judgement.number("pictures")), (2, 40));
+        assert_eq!((judgement.number("width"), judgement.number("height")), (240, 160));
+    }
+}
+
+#[test]
 fn a_duration_goes_on_behind_the_threshold() {
     let receiver = Receiver::rtmp("--mode h264 --video-threshold 5 --duration-ms 4000 --timeout-ms 4000");
     let publisher = Publisher::new(&Plan::quick(Dialect::Avc, false), &receiver.url());
@@ -666,7 +686,11 @@ fn each_kind_of_broken_publisher_is_exit_7() {
         ((160, 120), |tags: &mut Vec<Vec<u8>>| tags[3][2] = 0x80, "composition time -8388608 is negative"),
         ((160, 120), lost, "bytes are left"),
         ((160, 120), |tags: &mut Vec<Vec<u8>>| tags[0].truncate(20), "avcC"),
-        ((160, 120), |tags: &mut Vec<Vec<u8>>| tags.insert(4, vec![]), "a video message without bytes"),
+        (
+            (160, 120),
+            |tags: &mut Vec<Vec<u8>>| tags.insert(4, vec![0x27]),
+            "a video message of 1 bytes is shorter",
+        ),
     ] as [((u32, u32), Change, &str); 7]
     {
         let receiver = Receiver::rtmp("--mode h264 --timeout-ms 25000");
