@@ -84,6 +84,8 @@ pub(super) struct Judge {
     mode: Mode,
     /// The picture size that onMetaData told.
     size: Option<(u32, u32)>,
+    /// No frame has come since it was told: it is of the next configuration too.
+    size_is_new: bool,
     configuration: Option<Vec<u8>>,
     last_ms: Option<u32>,
     /// Right behind a sequence header: the next frame is a key frame, and no other header comes.
@@ -178,7 +180,15 @@ impl<'a> Tag<'a> {
 
 impl Judge {
     pub fn new(mode: Mode) -> Self {
-        Self { mode, size: None, configuration: None, last_ms: None, fresh: false, ended: false }
+        Self {
+            mode,
+            size: None,
+            size_is_new: false,
+            configuration: None,
+            last_ms: None,
+            fresh: false,
+            ended: false,
+        }
     }
 
     /// The size that onMetaData told for the configuration in force.
@@ -200,7 +210,10 @@ impl Judge {
             Some(id) => return broken(format!("videocodecid {id} is not {wanted}")),
         }
         match (told.width, told.height) {
-            (Some(width @ 1..), Some(height @ 1..)) => self.size = Some((width, height)),
+            (Some(width @ 1..), Some(height @ 1..)) => {
+                self.size = Some((width, height));
+                self.size_is_new = true;
+            }
             (width, height) => {
                 return broken(format!("onMetaData: width {width:?} and height {height:?}"));
             }
@@ -252,8 +265,8 @@ impl Judge {
             return broken("two sequence headers that differ, and no frame between them");
         }
         if self.configuration.replace(record.to_vec()).is_some() {
-            // The size was told for the one before.
-            self.size = None;
+            // The size may have been told for the one before.
+            self.size = self.size.filter(|_| self.size_is_new);
         } else if self.size.is_none() {
             return broken("a sequence header before onMetaData");
         }
@@ -270,6 +283,7 @@ impl Judge {
         let Ok(composition_ms) = u32::try_from(tag.composition_ms) else {
             return broken(format!("composition time {} is negative", tag.composition_ms));
         };
+        self.size_is_new = false;
         let (key, skipped_leading) = access_unit(self.mode.codec(), tag.payload)?;
         if key != (tag.frame_type == KEY) {
             let kind = if key { "a key frame" } else { "no key frame" };
@@ -544,6 +558,10 @@ mod tests {
         *other.last_mut().unwrap() ^= 1;
         assert!(matches!(judge.video(1, &other), Ok(Video::Configuration(_))));
         assert_eq!(judge.told_size(), None);
+        judge.video(1, &frame(mode, true)).unwrap();
+        judge.metadata(Told { width: Some(320), ..told(mode) }).unwrap();
+        judge.video(2, &start(mode)).unwrap();
+        assert_eq!(judge.told_size(), Some((320, 360)));
     }
 
     #[test]
