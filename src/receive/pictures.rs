@@ -282,6 +282,8 @@ fn show(sample: &gst::Sample, decoded_unix_ns: u64, waiting: &mut Waiting, seen:
         "timestamp": unit.timestamp,
         "key": unit.key,
         "session": unit.session,
+        "width": size.0,
+        "height": size.1,
         "decoded_unix_ns": decoded_unix_ns,
     });
     if let Some(log) = &mut seen.log

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Faults that the simulator injects, as `KIND@FRAME[+EVERY][=VALUE]`.
+//! Faults that the simulator injects, as `KIND@FRAME[+EVERY[xTIMES]][=VALUE]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,6 +38,8 @@ pub struct Fault {
     pub at: u64,
     /// Then every so many frames; 0 = once.
     pub every: u64,
+    /// So many times in all; 0 = without end.
+    pub times: u64,
 }
 
 impl Fault {
@@ -45,7 +47,11 @@ impl Fault {
     pub fn strikes(&self, n: u64) -> bool {
         match self.every {
             0 => n == self.at,
-            every => n >= self.at && (n - self.at).is_multiple_of(every),
+            every => {
+                n >= self.at
+                    && (n - self.at).is_multiple_of(every)
+                    && (self.times == 0 || (n - self.at) / every < self.times)
+            }
         }
     }
 }
@@ -53,7 +59,7 @@ impl Fault {
 /// What `--help` says of faults.
 pub const HELP: &str = "Faults: stall@N[=MS], reset@N, restart@N[=MS], shrink@N[=BYTES], grow@N[=FACTOR], \
 garbage@N[=MESSAGES], slow@N[=MS], pause@N[=MS], invalid@N strike frame N of the run; N+M strikes every Mth from there, \
-as in 'slow@0+1=8': every frame is written over 8 ms.";
+N+MxT so T times, as in 'slow@0+1=8': every frame is written over 8 ms; 'reset@60+3x50': fifty resets.";
 
 impl FromStr for Fault {
     type Err = String;
@@ -65,7 +71,8 @@ impl FromStr for Fault {
             Some((when, value)) => (when, Some(value)),
             None => (rest, None),
         };
-        let (at, every) = when.split_once('+').unwrap_or((when, "0"));
+        let (at, repeat) = when.split_once('+').unwrap_or((when, "0"));
+        let (every, times) = repeat.split_once('x').unwrap_or((repeat, "0"));
         let number = |text: &str| text.parse::<u64>().map_err(|_| broken(&format!("'{text}' is no number")));
         let value_or = |default: u64| value.map_or(Ok(default), number);
         let ms = |default| value_or(default).map(Duration::from_millis);
@@ -88,7 +95,7 @@ impl FromStr for Fault {
         if matches!(kind, Kind::Reset | Kind::Invalid) && value.is_some() {
             return Err(broken("it takes no value"));
         }
-        Ok(Self { kind, at: number(at)?, every: number(every)? })
+        Ok(Self { kind, at: number(at)?, every: number(every)?, times: number(times)? })
     }
 }
 
@@ -115,12 +122,14 @@ mod tests {
     #[test]
     fn faults_parse_and_strike() {
         let once: Fault = "stall@60".parse().unwrap();
-        assert_eq!(once, Fault { kind: Kind::Stall(Duration::from_secs(2)), at: 60, every: 0 });
+        assert_eq!(once, Fault { kind: Kind::Stall(Duration::from_secs(2)), at: 60, every: 0, times: 0 });
         assert!(once.strikes(60) && !once.strikes(120));
         let again: Fault = "slow@5+3=20".parse().unwrap();
         assert_eq!(again.kind, Kind::Slow(Duration::from_millis(20)));
         let struck: Vec<u64> = (0..12).filter(|n| again.strikes(*n)).collect();
         assert_eq!(struck, [5, 8, 11]);
+        let twice: Fault = "reset@5+3x2".parse().unwrap();
+        assert_eq!((0..100).filter(|n| twice.strikes(*n)).collect::<Vec<u64>>(), [5, 8]);
     }
 
     #[test]
@@ -130,6 +139,7 @@ mod tests {
             ("melt@3", "'melt' is none of"),
             ("stall@x", "'x' is no number"),
             ("stall@1+", "'' is no number"),
+            ("stall@1+2x", "'' is no number"),
             ("stall@1=-2", "'-2' is no number"),
             ("reset@1=2", "takes no value"),
             ("garbage@1=99999999999", "too large"),

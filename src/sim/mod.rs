@@ -4,9 +4,11 @@
 
 mod encoder;
 mod faults;
+mod log;
 mod scene;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -20,6 +22,7 @@ use serde::Serialize;
 
 use self::encoder::AccessUnit;
 use self::faults::{Fault, Kind};
+use self::log::FramesLog;
 use self::scene::Scene;
 use crate::exit::{Failure, configuration};
 use crate::pattern::MIN_SIDE;
@@ -72,8 +75,11 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "MS")]
     stamp_age_ms: u64,
     /// A fault, may be repeated: see below
-    #[arg(long, value_name = "KIND@FRAME[+EVERY][=VALUE]")]
+    #[arg(long, value_name = "KIND@FRAME[+EVERY[xTIMES]][=VALUE]")]
     fault: Vec<Fault>,
+    /// Write one JSON line per published frame to this file
+    #[arg(long, value_name = "FILE")]
+    frames_log: Option<PathBuf>,
     /// Print the summary as one JSON line on stdout
     #[arg(long)]
     json: bool,
@@ -147,6 +153,7 @@ pub struct Plan {
     stamps: Stamps,
     stamp_age: Duration,
     faults: Vec<Fault>,
+    frames_log: Option<PathBuf>,
     json: bool,
 }
 
@@ -207,6 +214,7 @@ impl Args {
             stamps: self.timestamps,
             stamp_age: Duration::from_millis(self.stamp_age_ms),
             faults: self.fault,
+            frames_log: self.frames_log,
             json: self.json,
         })
     }
@@ -248,6 +256,7 @@ impl Camera {
             stamps: Stamps::Unix,
             stamp_age: Duration::ZERO,
             faults: Vec::new(),
+            frames_log: None,
             json: false,
         };
         let mut simulator = Simulator::new(plan, stop)?;
@@ -307,6 +316,7 @@ struct Simulator {
     scene: Scene,
     /// The next frame count.
     count: u32,
+    log: Option<FramesLog>,
     summary: Summary,
 }
 
@@ -314,7 +324,9 @@ impl Simulator {
     fn new(plan: Plan, stop: Arc<AtomicBool>) -> Result<Self, Failure> {
         let scene = Scene::new(&plan)?;
         let producer = create(&plan.target, &scene)?;
-        Ok(Self { plan, stop, producer: Some(producer), scene, count: 0, summary: Summary::default() })
+        let log = plan.frames_log.as_deref().map(FramesLog::create).transpose()?;
+        let summary = Summary::default();
+        Ok(Self { plan, stop, producer: Some(producer), scene, count: 0, log, summary })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -341,20 +353,23 @@ impl Simulator {
                 Stamps::Unix => unix_now_ns().saturating_sub(self.plan.stamp_age.as_nanos() as u64),
                 Stamps::Media => started.elapsed().as_nanos() as u64,
             };
-            self.publish(&metadata, encoded.as_ref(), &struck).map_err(configuration)?;
+            let published = self.publish(&metadata, encoded.as_ref(), &struck).map_err(configuration)?;
+            if let Some(log) = &mut self.log {
+                log.frame(n, self.count, published)?;
+            }
             self.after(metadata.frame, &struck).map_err(configuration)?;
             self.count = self.count.wrapping_add(1);
         }
-        Ok(())
+        self.log.as_mut().map_or(Ok(()), FramesLog::flush)
     }
 
-    /// Publishes a frame front to back as producers do, as slowly as the faults want.
+    /// Publishes a frame front to back as producers do, as slowly as the faults want; returns when, as Unix time.
     fn publish(
         &mut self,
         metadata: &Metadata,
         encoded: Option<&AccessUnit>,
         struck: &[Kind],
-    ) -> Result<(), ProducerError> {
+    ) -> Result<u64, ProducerError> {
         let producer = self.producer.as_mut().expect("restarts end before the next frame");
         let mut writer = producer.begin(metadata)?;
         let total = metadata.payload_size as usize;
@@ -387,10 +402,12 @@ impl Simulator {
             let at = if metadata.version.major == 2 { 0x44..0x48 } else { 0x1A..0x1C };
             writer.header_mut()[at].fill(0);
         }
+        // Before the announcement: nobody can have the frame earlier.
+        let published = unix_now_ns();
         writer.commit()?;
         self.summary.frames += 1;
         self.summary.bytes += total as u64;
-        Ok(())
+        Ok(published)
     }
 
     /// Faults that come before a frame.
