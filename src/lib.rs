@@ -7,6 +7,7 @@
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
 //! - [`run`]: RTP and RTMP from one encoder;
 //! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
+//! - [`suite`]: acceptance and fault rows over processes of all of these;
 //! - [`exit`]: the table of exit codes.
 
 #![forbid(unsafe_code)]
@@ -17,3 +18,4 @@ pub mod pattern;
 pub mod receive;
 pub mod run;
 pub mod sim;
+pub mod suite;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{exit::Failure, inspect, run, sim};
+use cvmmap_streamer::{exit::Failure, inspect, run, sim, suite};
 
 /// cv-mmap video for GStreamer: stream, simulate and inspect producers, receive and check streams.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Command {
     Inspect(inspect::Args),
     RtpReceive(rtp::Args),
     RtmpReceive(rtmp::Args),
+    Acceptance(suite::AcceptanceArgs),
+    Faults(suite::FaultsArgs),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::RtpReceive(args) => rtp::run(args),
         Command::RtmpReceive(args) => rtmp::run(args),
+        Command::Acceptance(args) => suite::acceptance(&args),
+        Command::Faults(args) => suite::faults(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
