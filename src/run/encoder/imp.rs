@@ -118,7 +118,7 @@ impl ElementImpl for EncoderSlot {
                 let found = self.advance(&mut changes);
                 drop(changes);
                 if !found {
-                    gst::element_imp_error!(self, gst::LibraryError::Init, ["{}", self.nothing_left()]);
+                    gst::element_imp_error!(self, gst::LibraryError::Init, ("{}", self.nothing_left()));
                     return Err(gst::StateChangeError);
                 }
                 self.tell(0);
@@ -226,7 +226,7 @@ impl EncoderSlot {
         let found = self.advance(&mut changes);
         drop(changes);
         if !found {
-            gst::element_imp_error!(self, gst::StreamError::Encode, ["{}", self.nothing_left()]);
+            gst::element_imp_error!(self, gst::StreamError::Encode, ("{}", self.nothing_left()));
             return Err(gst::FlowError::Error);
         }
         self.tell(given_up);
