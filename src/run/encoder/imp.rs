@@ -15,7 +15,7 @@ use crate::run::stage::{self, Stage};
 use crate::run::tune;
 
 /// Raw video of 4:2:0, which all encoders take and all decoders understand: from BGR, x264enc would make 4:4:4.
-const RAW: &str = "video/x-raw,format={ I420, NV12 }";
+const RAW: &str = "video/x-raw,format={I420,NV12}";
 
 pub struct EncoderSlot {
     encoding: OnceLock<Encoding>,
@@ -141,12 +141,11 @@ impl BinImpl for EncoderSlot {
         match message.view() {
             gst::MessageView::Error(error) => {
                 gst::debug!(gst::CAT_DEFAULT, imp = self, "{error:?}");
-                let reason = match error.debug() {
-                    Some(debug) => {
-                        format!("{} ({})", error.error(), debug.lines().last().unwrap_or_default())
-                    }
-                    None => error.error().to_string(),
-                };
+                // Its first line says where in GStreamer's code, which helps nobody here.
+                let detail =
+                    error.debug().and_then(|debug| debug.split_once('\n').map(|(_, rest)| rest.to_owned()));
+                let detail = detail.map_or_else(String::new, |detail| format!(" ({})", detail.trim()));
+                let reason = format!("{}{detail}", error.error());
                 self.lock().failure.get_or_insert(reason);
             }
             _ => self.parent_handle_message(message),
