@@ -6,6 +6,7 @@
 //! - [`inspect`]: what a producer publishes, how fast and how torn;
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
 //! - [`run`]: RTP and RTMP from one encoder;
+//! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
 //! - [`exit`]: the table of exit codes.
 
 #![forbid(unsafe_code)]
@@ -13,5 +14,6 @@
 pub mod exit;
 pub mod inspect;
 pub mod pattern;
+pub mod receive;
 pub mod run;
 pub mod sim;

@@ -5,9 +5,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cvmmap_streamer::receive::{rtmp, rtp};
 use cvmmap_streamer::{exit::Failure, inspect, run, sim};
 
-/// cv-mmap video for GStreamer: stream, simulate and inspect producers.
+/// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -20,6 +21,8 @@ enum Command {
     Run(Box<run::Args>),
     Sim(sim::Args),
     Inspect(inspect::Args),
+    RtpReceive(rtp::Args),
+    RtmpReceive(rtmp::Args),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(*args),
         Command::Sim(args) => args.resolve().and_then(sim::run),
         Command::Inspect(args) => inspect::run(&args),
+        Command::RtpReceive(args) => rtp::run(args),
+        Command::RtmpReceive(args) => rtmp::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
