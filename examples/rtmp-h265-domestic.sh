@@ -4,7 +4,7 @@
 # Ends on Ctrl-C, or IDLE_TIMEOUT milliseconds after the last frame (0, the default: never).
 # FPS (30) is what x265enc is told; the wire does not say.
 # nginx-rtmp and its like replay no H.265 header to players that come late: REPEAT_HEADER=true sends it with each key
-# frame. mediamtx refuses that.
+# frame.
 set -euo pipefail
 [ $# -eq 2 ] || { echo "usage: rtmp-h265-domestic.sh TARGET rtmp://HOST/APP/STREAM" >&2; exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
