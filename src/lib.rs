@@ -7,13 +7,16 @@
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
 //! - [`run`]: RTP and RTMP from one encoder;
 //! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
+//! - [`smoke`]: each row of the [`matrix`] to a server and back;
 //! - [`exit`]: the table of exit codes.
 
 #![forbid(unsafe_code)]
 
 pub mod exit;
 pub mod inspect;
+pub mod matrix;
 pub mod pattern;
 pub mod receive;
 pub mod run;
 pub mod sim;
+pub mod smoke;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{exit::Failure, inspect, run, sim};
+use cvmmap_streamer::{exit::Failure, inspect, run, sim, smoke};
 
 /// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Command {
     Inspect(inspect::Args),
     RtpReceive(rtp::Args),
     RtmpReceive(rtmp::Args),
+    Smoke(smoke::Args),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::RtpReceive(args) => rtp::run(args),
         Command::RtmpReceive(args) => rtmp::run(args),
+        Command::Smoke(args) => smoke::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
