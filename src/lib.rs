@@ -5,6 +5,7 @@
 //! - [`sim`]: a producer of test pictures, with faults on request;
 //! - [`inspect`]: what a producer publishes, how fast and how torn;
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
+//! - [`run`]: RTP and RTMP from one encoder;
 //! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
 //! - [`exit`]: the table of exit codes.
 
@@ -14,4 +15,5 @@ pub mod exit;
 pub mod inspect;
 pub mod pattern;
 pub mod receive;
+pub mod run;
 pub mod sim;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{exit::Failure, inspect, sim};
+use cvmmap_streamer::{exit::Failure, inspect, run, sim};
 
-/// cv-mmap video for GStreamer: simulate and inspect producers, receive and check streams.
+/// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -18,6 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(Box<run::Args>),
     Sim(sim::Args),
     Inspect(inspect::Args),
     RtpReceive(rtp::Args),
@@ -27,6 +28,7 @@ enum Command {
 fn main() -> ExitCode {
     // clap ends the process with 2 for arguments that it refuses.
     let result = match Cli::parse().command {
+        Command::Run(args) => run::run(*args),
         Command::Sim(args) => args.resolve().and_then(sim::run),
         Command::Inspect(args) => inspect::run(&args),
         Command::RtpReceive(args) => rtp::run(args),

@@ -9,7 +9,7 @@ mod scene;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -209,6 +209,61 @@ impl Args {
             faults: self.fault,
             json: self.json,
         })
+    }
+}
+
+/// A camera without faults, in our own process.
+#[derive(Debug, Clone)]
+pub struct Camera {
+    /// What it publishes as.
+    pub target: Target,
+    /// The label of its messages, at most 24 bytes.
+    pub label: String,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+    /// Frames per second.
+    pub fps: f64,
+    /// 0 = until it is stopped.
+    pub frames: u64,
+}
+
+impl Camera {
+    /// Publishes the names; no frame comes before [`Ready::run`].
+    ///
+    /// # Errors
+    /// A [`Failure`] where the target is taken or cannot be published, or the label does not fit.
+    pub fn open(&self, stop: Arc<AtomicBool>) -> Result<Ready, Failure> {
+        let plan = Plan {
+            target: self.target.clone(),
+            size: self.size,
+            interval: Duration::from_secs_f64(1.0 / self.fps),
+            format: (PixelFormat::Bgr, Depth::U8),
+            version: Version::V1,
+            depth: None,
+            confidence: false,
+            encoded: None,
+            gop: 1,
+            fps: self.fps,
+            frames: self.frames,
+            stamps: Stamps::Unix,
+            stamp_age: Duration::ZERO,
+            faults: Vec::new(),
+            json: false,
+        };
+        let mut simulator = Simulator::new(plan, stop)?;
+        let producer = simulator.producer.as_mut().expect("just created");
+        producer.set_label(&self.label).map_err(configuration)?;
+        Ok(Ready(simulator))
+    }
+}
+
+/// A camera whose names are there, so that a reader that looks for them loses no frame.
+pub struct Ready(Simulator);
+
+impl Ready {
+    /// Publishes in a thread of its own, which ends at the last frame or when `stop` is set.
+    pub fn run(mut self) -> JoinHandle<Result<(), Failure>> {
+        std::thread::spawn(move || self.0.run())
     }
 }
 

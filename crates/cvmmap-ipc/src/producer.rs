@@ -11,7 +11,7 @@ use rustix::shm::OFlags;
 
 use crate::metadata::{METADATA_SIZE, Metadata, MetadataError};
 use crate::snapshot::Mapping;
-use crate::sync::{SyncError, SyncMessage};
+use crate::sync::{FrameId, SyncError, SyncMessage};
 use crate::target::{Target, UnreachableFolder, check_folder};
 
 /// How long the last announcements may take to leave when the producer ends.
@@ -43,6 +43,7 @@ pub enum ProducerError {
 /// Publishes frames under a target's name; segment and socket are unlinked when it is dropped.
 pub struct Producer {
     target: Target,
+    label: String,
     file: File,
     mapping: Mapping,
     // The context ends with the last socket's linger, so it comes after the socket.
@@ -70,7 +71,10 @@ impl Producer {
             Ok(socket)
         };
         match bind() {
-            Ok(socket) => Ok(Self { target: target.clone(), file, mapping, socket, _context: context }),
+            Ok(socket) => {
+                let label = target.instance().into();
+                Ok(Self { target: target.clone(), label, file, mapping, socket, _context: context })
+            }
             Err(source) => {
                 let _ = rustix::shm::unlink(target.shm_name());
                 Err(ProducerError::Bind { endpoint, source })
@@ -99,6 +103,17 @@ impl Producer {
         Ok(())
     }
 
+    /// Labels the sync messages with something else than the instance name. Readers of the target's URI ignore them
+    /// then; those that name segment and endpoint take any label.
+    ///
+    /// # Errors
+    /// [`SyncError::Label`] where the label does not fit.
+    pub fn set_label(&mut self, label: &str) -> Result<(), SyncError> {
+        SyncMessage { frame: FrameId { count: 0, timestamp_ns: 0 }, label: label.into() }.to_bytes()?;
+        self.label = label.into();
+        Ok(())
+    }
+
     /// Begins a frame: the segment grows where it must; nothing is announced before [`FrameWriter::commit`].
     ///
     /// # Errors
@@ -109,7 +124,7 @@ impl Producer {
         if payload > self.capacity() || self.mapping.lost() {
             self.resize(payload.max(self.capacity()))?;
         }
-        let sync = SyncMessage { frame: metadata.frame, label: self.target.instance().into() }.to_bytes()?;
+        let sync = SyncMessage { frame: metadata.frame, label: self.label.clone() }.to_bytes()?;
         Ok(FrameWriter { producer: self, header, sync, payload })
     }
 

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cvmmap-streamer run`: a producer's pictures over RTP and RTMP, from one encoder.
+//!
+//! - [`plan`]: what the arguments mean, and every rule about them;
+//! - [`stage`], [`tune`]: elements with their settings, as the pipeline and as a launch line;
+//! - [`encoder`]: the encoder in use, and the next one when it fails;
+//! - [`rtp`], [`rtmp`]: the two ways out;
+//! - [`meter`], [`report`]: what passes, and how it is told;
+//! - [`session`]: all of that as one running pipeline.
+
+pub mod encoder;
+pub mod meter;
+pub mod plan;
+pub mod report;
+pub mod rtmp;
+pub mod rtp;
+pub mod session;
+pub mod stage;
+pub mod tune;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub use self::plan::{Args, Plan};
+use self::report::Reporter;
+use self::session::Session;
+use crate::exit::{Exit, Failure, configuration};
+
+/// Streams until the input ends or a signal comes; a second signal ends the process at once.
+///
+/// # Errors
+/// A [`Failure`] whose exit code says what went wrong.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let plan = args.resolve()?;
+    register_elements()?;
+    if plan.print {
+        println!("{}", session::launch_line(&plan)?);
+        return Ok(());
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let at_once = i32::from(Exit::Interrupted as u8);
+        signal_hook::flag::register_conditional_shutdown(signal, at_once, interrupted.clone())
+            .map_err(configuration)?;
+        signal_hook::flag::register(signal, interrupted.clone()).map_err(configuration)?;
+    }
+    let mut reporter = Reporter::new(plan.json);
+    Session::start(&plan)?.run(&interrupted, &mut reporter)
+}
+
+/// Initialises GStreamer, with the elements that are linked into this program.
+///
+/// # Errors
+/// A [`Failure`] where GStreamer cannot start.
+pub fn register_elements() -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Pipeline, format!("GStreamer: {error}"));
+    gst::init().map_err(|error| failed(&error))?;
+    gstcvmmap::plugin_register_static().map_err(|error| failed(&error))?;
+    gstflvh265::plugin_register_static().map_err(|error| failed(&error))
+}
