@@ -520,6 +520,28 @@ fn a_publisher_that_comes_back_is_another_session() {
 }
 
 #[test]
+fn a_new_size_in_mid_stream_is_another_configuration() {
+    for dialect in Dialect::ALL {
+        let mut samples = encode(dialect, (160, 120), 20, gst::ClockTime::ZERO);
+        samples.extend(encode(dialect, (240, 160), 20, gst::ClockTime::SECOND));
+        let args = format!("--mode {} --video-threshold 40 --timeout-ms 25000", mode(dialect));
+        let receiver = Receiver::rtmp(&args);
+        let video = "appsrc name=frames format=time".into();
+        let publisher = Publisher::new(&Plan { video, ..Plan::quick(dialect, false) }, &receiver.url());
+        let frames = publisher.pipeline.by_name("frames").unwrap();
+        let frames = frames.downcast::<gst_app::AppSrc>().unwrap();
+        publisher.play();
+        for sample in &samples {
+            frames.push_sample(sample).unwrap();
+        }
+        let judgement = receiver.judgement();
+        judgement.passes();
+        assert_eq!((judgement.number("configurations"), judgement.number("pictures")), (2, 40));
+        assert_eq!((judgement.number("width"), judgement.number("height")), (240, 160));
+    }
+}
+
+#[test]
 fn a_duration_goes_on_behind_the_threshold() {
     let receiver = Receiver::rtmp("--mode h264 --video-threshold 5 --duration-ms 4000 --timeout-ms 4000");
     let publisher = Publisher::new(&Plan::quick(Dialect::Avc, false), &receiver.url());
@@ -654,6 +676,52 @@ fn an_rtmp_client_of_another_kind_passes_and_sees_a_normal_close() {
     assert_eq!((judgement.number("frames"), judgement.number("pictures")), (30, 30));
 }
 
+/// More than a sender's buffer holds (4 MiB, unless somebody changed it) stays with the sender.
+#[test]
+fn a_stalled_reader_is_felt_by_the_sender() {
+    let receiver = Receiver::rtmp(
+        "--mode h264 --video-threshold 1 --timeout-ms 600000 --stall-after 1 --stall-ms 500000",
+    );
+    let mut client = Client::publishing(receiver.port);
+    client.metadata(7, (160, 120));
+    for tag in &avc_tags()[..2] {
+        client.video(0, tag);
+    }
+    receiver.wait_for_said("not reading");
+    client.stream.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    let blocked = (0..64).find_map(|_| client.stream.write_all(&[0; 1 << 20]).err());
+    assert_eq!(blocked.expect("64 MiB went through").kind(), std::io::ErrorKind::WouldBlock);
+    receiver.process.signal(libc::SIGTERM);
+    let judgement = receiver.judgement();
+    judgement.passes();
+    assert_eq!(judgement.number("frames"), 1);
+}
+
+/// Bytes that are no chunks, behind a sound beginning.
+#[test]
+fn garbage_of_a_publisher_is_exit_7() {
+    let receiver = Receiver::rtmp("--mode h264 --timeout-ms 25000");
+    let mut client = Client::publishing(receiver.port);
+    client.metadata(7, (160, 120));
+    // The server may leave at the first of them.
+    let _ = client.stream.write_all(&[0xFF; 4000]);
+    receiver.judgement().fails(7, "RTMP: ");
+}
+
+/// A delta of time that rml_rtmp subtracts from, which panics where overflows are checked.
+#[test]
+fn what_the_chunk_parser_panics_at_does_not_end_the_receiver() {
+    let receiver = Receiver::rtmp("--mode h264 --timeout-ms 25000 --duration-ms 3000");
+    let mut client = Client::publishing(receiver.port);
+    // A message of type 8 on a chunk stream of its own, then one whose extended time is below 0xFFFFFF.
+    client.stream.write_all(&[0x0A, 0, 0, 0, 0, 0, 1, 8, 1, 0, 0, 0, 0xAF]).unwrap();
+    client.stream.write_all(&[0x4A, 0xFF, 0xFF, 0xFF, 0, 0, 1, 8, 0, 0, 0, 0, 0xAF]).unwrap();
+    let judgement = receiver.judgement();
+    // Without the checks it is sound audio of an odd time.
+    assert!([4, 7].contains(&judgement.exit), "{}", judgement.said);
+    assert_eq!(judgement.number("sessions"), 1);
+}
+
 #[test]
 fn each_kind_of_broken_publisher_is_exit_7() {
     type Change = fn(&mut Vec<Vec<u8>>);
@@ -666,7 +734,11 @@ fn each_kind_of_broken_publisher_is_exit_7() {
         ((160, 120), |tags: &mut Vec<Vec<u8>>| tags[3][2] = 0x80, "composition time -8388608 is negative"),
         ((160, 120), lost, "bytes are left"),
         ((160, 120), |tags: &mut Vec<Vec<u8>>| tags[0].truncate(20), "avcC"),
-        ((160, 120), |tags: &mut Vec<Vec<u8>>| tags.insert(4, vec![]), "a video message without bytes"),
+        (
+            (160, 120),
+            |tags: &mut Vec<Vec<u8>>| tags.insert(4, vec![0x27]),
+            "a video message of 1 bytes is shorter",
+        ),
     ] as [((u32, u32), Change, &str); 7]
     {
         let receiver = Receiver::rtmp("--mode h264 --timeout-ms 25000");
