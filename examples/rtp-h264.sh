@@ -1,11 +1,31 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
-# H.264 over RTP to 127.0.0.1:5000 (or HOST PORT). usage: rtp-h264.sh TARGET [HOST [PORT]]
+# H.264 over RTP (unicast UDP, payload type 96) to 127.0.0.1:5000, or to HOST PORT. Ends on Ctrl-C, or IDLE_TIMEOUT
+# milliseconds after the last frame (0, the default: never).
+#
+# To watch it, start this first:
+#
+#   gst-launch-1.0 udpsrc port=5000 caps=application/x-rtp,media=video,clock-rate=90000,encoding-name=H264,payload=96 \
+#     ! rtpjitterbuffer latency=50 ! rtph264depay ! h264parse ! avdec_h264 ! videoconvert ! autovideosink
+#
+# or put these lines into cam.sdp, without the '#', and run: ffplay -protocol_whitelist file,udp,rtp cam.sdp
+#
+#   v=0
+#   o=- 0 0 IN IP4 127.0.0.1
+#   s=cam
+#   c=IN IP4 127.0.0.1
+#   t=0 0
+#   m=video 5000 RTP/AVP 96
+#   a=rtpmap:96 H264/90000
 set -euo pipefail
-[ $# -ge 1 ] || { echo "usage: rtp-h264.sh TARGET [HOST [PORT]]" >&2; exit 2; }
+[ $# -ge 1 ] && [ $# -le 3 ] || { echo "usage: rtp-h264.sh TARGET [HOST [PORT]]" >&2; exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
 export GST_PLUGIN_PATH=${GST_PLUGIN_PATH:-$here/target/release/gstreamer-1.0}
+# The queue is before the conversion, so that frames which the encoder has no time for are not converted either.
+# h264parse repeats the parameter sets, not rtph264pay: that one does it before every slice of a key frame, and this
+# encoder makes several, which FFmpeg then takes for pictures of their own.
 exec gst-launch-1.0 cvmmapsrc uri="cvmmap://$1" idle-timeout="${IDLE_TIMEOUT:-0}" \
-  ! videoconvert ! video/x-raw,format=I420 ! queue leaky=downstream max-size-buffers=1 \
-  ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 \
-  ! rtph264pay config-interval=-1 ! udpsink host="${2:-127.0.0.1}" port="${3:-5000}"
+  ! queue leaky=downstream max-size-buffers=1 ! videoconvert ! video/x-raw,format=I420 \
+  ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 ! h264parse config-interval=-1 \
+  ! rtph264pay pt=96 aggregate-mode=zero-latency \
+  ! udpsink host="${2:-127.0.0.1}" port="${3:-5000}" sync=false async=false

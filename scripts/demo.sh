@@ -28,9 +28,9 @@ receiver=$!
 pids+=("$receiver")
 
 gst-launch-1.0 -m cvmmapsrc uri="cvmmap://$target" idle-timeout=1500 \
-  ! videoconvert ! video/x-raw,format=I420 ! queue leaky=downstream max-size-buffers=1 \
-  ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 \
-  ! rtph264pay config-interval=-1 ! udpsink host=127.0.0.1 port="$port" >"$out/sender.log" 2>&1 &
+  ! queue leaky=downstream max-size-buffers=1 ! videoconvert ! video/x-raw,format=I420 \
+  ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 ! h264parse config-interval=-1 \
+  ! rtph264pay aggregate-mode=zero-latency ! udpsink host=127.0.0.1 port="$port" >"$out/sender.log" 2>&1 &
 sender=$!
 pids+=("$sender")
 

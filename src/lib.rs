@@ -7,6 +7,7 @@
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
 //! - [`run`]: RTP and RTMP from one encoder;
 //! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
+//! - [`smoke`]: each row of the [`matrix`] to a server and back;
 //! - [`suite`]: acceptance and fault rows over processes of all of these;
 //! - [`exit`]: the table of exit codes.
 
@@ -14,8 +15,10 @@
 
 pub mod exit;
 pub mod inspect;
+pub mod matrix;
 pub mod pattern;
 pub mod receive;
 pub mod run;
 pub mod sim;
+pub mod smoke;
 pub mod suite;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{exit::Failure, inspect, run, sim, suite};
+use cvmmap_streamer::{exit::Failure, inspect, run, sim, smoke, suite};
 
-/// cv-mmap video for GStreamer: stream, simulate and inspect producers, receive and check streams.
+/// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -23,6 +23,7 @@ enum Command {
     Inspect(inspect::Args),
     RtpReceive(rtp::Args),
     RtmpReceive(rtmp::Args),
+    Smoke(smoke::Args),
     Acceptance(suite::AcceptanceArgs),
     Faults(suite::FaultsArgs),
 }
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::RtpReceive(args) => rtp::run(args),
         Command::RtmpReceive(args) => rtmp::run(args),
+        Command::Smoke(args) => smoke::run(&args),
         Command::Acceptance(args) => suite::acceptance(&args),
         Command::Faults(args) => suite::faults(&args),
     };

@@ -7,6 +7,7 @@
 //! and white blocks at the top right and the bottom left, which survive a lossy codec.
 
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
+use gst_video::prelude::*;
 
 /// Smallest width and height at which the two markers do not touch.
 pub const MIN_SIDE: u32 = 16;
@@ -105,6 +106,12 @@ impl Pattern {
         let top = top.ok_or(PatternError::NoCount("top"))?;
         let bottom = bottom.ok_or(PatternError::NoCount("bottom"))?;
         if top == bottom { Ok(top) } else { Err(PatternError::Markers { top, bottom }) }
+    }
+
+    /// Reads the frame count of a picture whose first plane is luma; `None` where it shows none.
+    pub fn read_luma(&self, picture: &gst::BufferRef, info: &gst_video::VideoInfo) -> Option<u32> {
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(picture, info).ok()?;
+        self.read_count(frame.plane_data(0).ok()?, frame.plane_stride()[0] as usize).ok()
     }
 
     /// Checks that the picture is one whole frame, to the byte; returns its count.

@@ -423,23 +423,3 @@ fn a_server_that_goes_away_is_an_error_and_no_hang() {
         fails(&publisher);
     }
 }
-
-/// The recipes' x265enc wants a frame rate, which the wire does not tell.
-#[test]
-fn the_example_publishes_a_cv_mmap_producer() {
-    for mode in ["enhanced", "domestic"] {
-        let mut listener = Listener::start();
-        let target = unique("rtmp");
-        let producer = sim(&target, "--size 160x120 --fps 30");
-        let mut script = std::process::Command::new("examples/rtmp-h265.sh");
-        script.args([&target, &listener.url(), mode]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        script.env("GST_PLUGIN_PATH", plugin_dir()).env("IDLE_TIMEOUT", "1000");
-        let mut example = Process::spawn(script.stdout(std::process::Stdio::null()));
-        std::thread::sleep(std::time::Duration::from_secs(3));
-        drop(producer);
-        wait_for("the example to end", || example.0.try_wait().unwrap().is_some());
-        let facts = readers::pyav(listener.file(), true);
-        assert_eq!(facts.video.as_ref().unwrap().codec, "h265");
-        assert!(facts.decoded.unwrap().frames > 10, "{mode}");
-    }
-}

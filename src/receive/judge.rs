@@ -427,22 +427,27 @@ mod tests {
         }
     }
 
+    /// A key frame with one byte of its message changed.
+    fn with(mode: Mode, at: usize, value: u8) -> Vec<u8> {
+        let mut body = frame(mode, true);
+        body[at] = value;
+        body
+    }
+
+    /// A key frame whose first NAL unit is told to be `length` bytes long.
+    fn nal_length(mode: Mode, length: u8) -> Vec<u8> {
+        with(mode, frame(mode, true).len() - nals(mode, true).len() + 3, length)
+    }
+
+    /// A key frame with more behind it.
+    fn more(mode: Mode, extra: &[u8]) -> Vec<u8> {
+        [&frame(mode, true)[..], extra].concat()
+    }
+
     /// Each line breaks one rule of the first message after a sequence header.
     #[test]
     fn each_rule_of_a_message_broken_once() {
         use Mode::{H264, H265Domestic, H265Enhanced};
-        let nal_length = |mode, value| {
-            let mut body = frame(mode, true);
-            let at = body.len() - nals(mode, true).len() + 3;
-            body[at] = value;
-            body
-        };
-        let with = |mode, at: usize, value| {
-            let mut body = frame(mode, true);
-            body[at] = value;
-            body
-        };
-        let more = |mode, key, extra: &[u8]| [&frame(mode, key)[..], extra].concat();
         for (mode, body, exit, what) in [
             (H264, vec![], 7, "a video message without bytes"),
             (H264, vec![0x17], 7, "a video message of 1 bytes is shorter than its header of 5"),
@@ -469,25 +474,6 @@ mod tests {
                 "frame type 2, but the NAL units are of a key frame",
             ),
             (H264, frame(H264, false), 7, "the first frame behind a sequence header is no key frame"),
-            (H265Domestic, nal_length(H265Domestic, 5), 7, "NAL length 5, but 4 bytes are left"),
-            (H265Domestic, nal_length(H265Domestic, 3), 7, "1 bytes behind the last NAL unit"),
-            (H264, nal_length(H264, 0), 7, "a NAL unit of 0 bytes is shorter than its header"),
-            (
-                H265Domestic,
-                more(H265Domestic, true, &[0, 0, 0, 2, 0x26, 0]),
-                7,
-                "NAL header 0x26 0x00: layer 0, temporal id plus 1 = 0",
-            ),
-            (H264, more(H264, true, &[0, 0, 0, 1, 0xE5]), 7, "NAL header byte 0xe5 has the forbidden bit"),
-            (H264, more(H264, true, &[0, 0, 0, 2, 0x41, 1]), 7, "1 of 2 slices are of a key frame"),
-            (H264, more(H264, true, &[0, 0, 0, 2, 0x65, 0x80]), 7, "2 first slices of pictures in a frame"),
-            (
-                H264,
-                more(H264, true, &[0, 0, 0, 1, 0x67]),
-                7,
-                "a NAL unit of type 7 behind a slice of its frame",
-            ),
-            (H264, head(H264, KEY, Packet::Frame), 7, "a frame without a slice"),
             (
                 H264,
                 [head(H264, 2, Packet::Start), avcc_record()].concat(),
@@ -501,6 +487,29 @@ mod tests {
         ] {
             let found = begun(mode).video(0, &body).unwrap_err();
             assert_eq!((found.exit as u8, found.what.as_str()), (exit, what), "{mode} {body:02x?}");
+        }
+    }
+
+    /// Each line breaks one rule of the NAL units in a frame.
+    #[test]
+    fn each_rule_of_an_access_unit_broken_once() {
+        use Mode::{H264, H265Domestic};
+        for (mode, body, what) in [
+            (H265Domestic, nal_length(H265Domestic, 5), "NAL length 5, but 4 bytes are left"),
+            (H265Domestic, nal_length(H265Domestic, 3), "1 bytes behind the last NAL unit"),
+            (H264, nal_length(H264, 0), "a NAL unit of 0 bytes is shorter than its header"),
+            (
+                H265Domestic,
+                more(H265Domestic, &[0, 0, 0, 2, 0x26, 0]),
+                "NAL header 0x26 0x00: layer 0, temporal id plus 1 = 0",
+            ),
+            (H264, more(H264, &[0, 0, 0, 1, 0xE5]), "NAL header byte 0xe5 has the forbidden bit"),
+            (H264, more(H264, &[0, 0, 0, 2, 0x41, 1]), "1 of 2 slices are of a key frame"),
+            (H264, more(H264, &[0, 0, 0, 2, 0x65, 0x80]), "2 first slices of pictures in a frame"),
+            (H264, more(H264, &[0, 0, 0, 1, 0x67]), "a NAL unit of type 7 behind a slice of its frame"),
+            (H264, head(H264, KEY, Packet::Frame), "a frame without a slice"),
+        ] {
+            assert_eq!(begun(mode).video(0, &body), Err(breach(Exit::Protocol, what)), "{mode} {body:02x?}");
         }
     }
 

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use cvmmap_ipc::clock::unix_now_ns;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use gst::prelude::*;
-use gst_video::prelude::*;
 use serde_json::json;
 
 use super::{Breach, Codec};
@@ -302,6 +301,5 @@ fn frame_count(buffer: &gst::BufferRef, info: &gst_video::VideoInfo, waiting: &m
         waiting.pattern = Some((size, Pattern::new(PixelFormat::Gray, Depth::U8, size.0, size.1)));
     }
     let pattern = waiting.pattern.as_ref()?.1.as_ref()?;
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).ok()?;
-    pattern.read_count(frame.plane_data(0).ok()?, frame.plane_stride()[0] as usize).ok()
+    pattern.read_luma(buffer, info)
 }

@@ -275,11 +275,11 @@ impl Args {
         };
         // Whatever touches the world comes last, so that wrong arguments are told first.
         let mode = self.checked_mode()?;
-        let url = self.rtmp_url.as_deref().map(checked_url).transpose()?;
+        let url = self.rtmp_url.as_deref().map(|url| checked_url("--rtmp-url", url)).transpose()?;
         let endpoint = self.rtp_endpoint.as_deref().map(split_endpoint).transpose()?;
         let input = self.input()?;
         if let Some(url) = &url {
-            resolve("--rtmp-url", url.as_str(), url.host_str().unwrap_or_default(), rtmp_port(url))?;
+            resolve_server("--rtmp-url", url)?;
         }
         let rtmp = url.map(|url| Rtmp { url, mode, retry: self.rtmp_retry });
         let rtp = endpoint
@@ -360,7 +360,8 @@ impl Args {
     }
 }
 
-fn candidates(choice: &str, codec: Codec) -> Result<Vec<String>, Failure> {
+/// The factories that a choice of encoder means.
+pub(crate) fn candidates(choice: &str, codec: Codec) -> Result<Vec<String>, Failure> {
     let (hardware, software) = (codec.hardware().to_owned(), codec.software().to_owned());
     let list = match choice {
         "auto" => vec![hardware, software],
@@ -378,12 +379,10 @@ fn candidates(choice: &str, codec: Codec) -> Result<Vec<String>, Failure> {
     Ok(list)
 }
 
-/// The form of RTMP URLs that servers expect: an application and a stream.
-pub(crate) fn checked_url(given: &str) -> Result<Url, Failure> {
+/// The form of RTMP URLs that servers expect: an application and a stream. `flag` is what the user gave it as.
+pub(crate) fn checked_url(flag: &str, given: &str) -> Result<Url, Failure> {
     let refused = |rule: &str| {
-        Failure::usage(format!(
-            "--rtmp-url '{given}': {rule}; the form is rtmp://HOST[:PORT]/APPLICATION/STREAM"
-        ))
+        Failure::usage(format!("{flag} '{given}': {rule}; the form is rtmp://HOST[:PORT]/APPLICATION/STREAM"))
     };
     let url = Url::parse(given).map_err(|error| refused(&error.to_string()))?;
     if !matches!(url.scheme(), "rtmp" | "rtmps") {
@@ -400,6 +399,11 @@ pub(crate) fn checked_url(given: &str) -> Result<Url, Failure> {
         return Err(refused("it names an application, but no stream"));
     }
     Ok(url)
+}
+
+/// Whether an RTMP URL's host is known.
+pub(crate) fn resolve_server(flag: &str, url: &Url) -> Result<(), Failure> {
+    resolve(flag, url.as_str(), url.host_str().unwrap_or_default(), rtmp_port(url)).map(drop)
 }
 
 /// The port of an RTMP URL.
@@ -508,8 +512,8 @@ mod tests {
     fn endpoints_and_urls_are_taken_apart() {
         assert_eq!(split_endpoint("[::1]:5000").unwrap(), ("::1", 5000));
         assert_eq!(split_endpoint("cam.local:1").unwrap(), ("cam.local", 1));
-        assert_eq!(rtmp_port(&checked_url("rtmp://h/live/cam0").unwrap()), 1935);
-        assert_eq!(rtmp_port(&checked_url("rtmps://h/live/cam0?key=1&b=2").unwrap()), 443);
+        assert_eq!(rtmp_port(&checked_url("--rtmp-url", "rtmp://h/live/cam0").unwrap()), 1935);
+        assert_eq!(rtmp_port(&checked_url("--rtmp-url", "rtmps://h/live/cam0?key=1&b=2").unwrap()), 443);
     }
 
     #[test]

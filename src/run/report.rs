@@ -162,6 +162,7 @@ fn rates(before: Option<&Snapshot>, now: &Snapshot) -> Rates {
 /// Where events and status go.
 pub struct Reporter {
     json: bool,
+    silent: bool,
     line: ProgressBar,
     last: Option<Snapshot>,
 }
@@ -171,11 +172,19 @@ impl Reporter {
     pub fn new(json: bool) -> Self {
         let line = ProgressBar::new_spinner();
         line.set_style(ProgressStyle::with_template("{msg}").expect("a valid template"));
-        Self { json, line, last: None }
+        Self { json, silent: false, line, last: None }
+    }
+
+    /// Tells nothing.
+    pub fn silent() -> Self {
+        Self { json: false, silent: true, line: ProgressBar::hidden(), last: None }
     }
 
     /// Tells an event.
     pub fn event(&self, event: &Event) {
+        if self.silent {
+            return;
+        }
         if self.json {
             let mut value = json!({"type": "event"});
             value
@@ -209,6 +218,9 @@ impl Reporter {
     /// Tells how it was; `exit` is the process's exit code.
     pub fn summary(&self, end: &Snapshot, exit: u8) {
         self.line.finish_and_clear();
+        if self.silent {
+            return;
+        }
         if self.json {
             let mut value = json!({"type": "summary", "exit": exit});
             value

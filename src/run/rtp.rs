@@ -12,14 +12,18 @@ use super::plan::{Codec, Rtp, folder_of};
 use super::stage::Stage;
 use crate::exit::Failure;
 
-/// Payloader and sink. They run in the encoder's thread: a queue would cost a wake-up per picture, and UDP does not block.
+/// Parameter sets, payloader and sink. They run in the encoder's thread: a queue would cost a wake-up per picture, and
+/// UDP does not block.
+///
+/// The parser puts the parameter sets before each key frame, and not the payloader: rtph264pay would put them before
+/// each slice of it, which cuts the picture in two for receivers, and low latency means several slices.
 ///
 /// # Errors
 /// A [`Failure`] that names a missing element.
 pub fn stages(rtp: &Rtp, codec: Codec) -> Result<Vec<Stage>, Failure> {
-    let mut payloader = Stage::new(&format!("rtp{}pay", codec.name()))?
-        .set("pt", &rtp.payload_type.to_string())
-        .set("config-interval", "-1");
+    let parser = Stage::new(&format!("{}parse", codec.name()))?.set("config-interval", "-1");
+    let mut payloader =
+        Stage::new(&format!("rtp{}pay", codec.name()))?.set("pt", &rtp.payload_type.to_string());
     payloader.wish("aggregate-mode", "zero-latency");
     let sink = Stage::new("udpsink")?
         .set("host", &rtp.address.ip().to_string())
@@ -29,7 +33,7 @@ pub fn stages(rtp: &Rtp, codec: Codec) -> Result<Vec<Stage>, Failure> {
         .set("sync", "false")
         .set("async", "false")
         .set("qos", "false");
-    Ok(vec![payloader, sink])
+    Ok(vec![parser, payloader, sink])
 }
 
 /// The session description of a payloader's caps; `None` before the caps tell the parameter sets.

@@ -368,7 +368,7 @@ fn add_rtp(
     let stages = rtp::stages(rtp, codec)?;
     let elements: Vec<&gst::Element> = stages.iter().map(|stage| &stage.element).collect();
     add_branch(pipeline, tee, &elements)?;
-    let payloader = elements[0].static_pad("src").expect("a payloader has a source pad");
+    let payloader = elements[elements.len() - 2].static_pad("src").expect("a payloader has a source pad");
     meter.watch_packets(&payloader);
     let Some(path) = rtp.sdp.clone() else { return Ok(()) };
     let (address, payload_type, tell) = (rtp.address, rtp.payload_type, tell.clone());

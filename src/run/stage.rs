@@ -122,8 +122,8 @@ mod tests {
         assert_eq!(quoted("rtmp://h:1935/live/cam0"), "rtmp://h:1935/live/cam0");
         assert_eq!(quoted("rtmp://h/live/cam0?a=1&b=it's"), r"'rtmp://h/live/cam0?a=1&b=it'\''s'");
         assert_eq!(
-            Stage::caps("video/x-raw,format={ I420, NV12 }").unwrap().text(),
-            "'video/x-raw,format={ I420, NV12 }'"
+            Stage::caps("video/x-raw,format={I420,NV12}").unwrap().text(),
+            "'video/x-raw,format={I420,NV12}'"
         );
     }
 

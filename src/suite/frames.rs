@@ -167,15 +167,7 @@ mod tests {
     }
 
     fn picture(count: Option<u32>, unix_ns: u64) -> Picture {
-        Picture {
-            count,
-            unix_ns,
-            timestamp: unix_ns as u32,
-            key: false,
-            session: 1,
-            width: 320,
-            height: 240,
-        }
+        Picture { count, unix_ns, timestamp: unix_ns as u32, key: false, session: 1, width: 320, height: 240 }
     }
 
     fn shown(latencies: &[u64]) -> Vec<Shown> {
@@ -190,7 +182,8 @@ mod tests {
     #[test]
     fn counts_that_come_again_are_told_apart_by_time() {
         let frames = published(&[(0, 100), (1, 200), (0, 300), (1, 400), (0, 500), (1, 600)]);
-        let pictures = [picture(Some(0), 110), picture(None, 120), picture(Some(1), 430), picture(Some(1), 640)];
+        let pictures =
+            [picture(Some(0), 110), picture(None, 120), picture(Some(1), 430), picture(Some(1), 640)];
         let joined = join(&frames, &pictures);
         let found: Vec<_> = joined.iter().map(|shown| (shown.n, shown.latency_ns())).collect();
         assert_eq!(found, [(0, 10), (3, 30), (5, 40)]);

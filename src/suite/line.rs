@@ -135,9 +135,8 @@ impl Line {
         let rtmp_port = rig.port()?;
         let rtp = setup.rtp.then(|| receive_rtp(rig, rtp_port, setup.codec)).transpose()?;
         let early = setup.rtmp.filter(|_| !setup.rtmp_receiver_later);
-        let rtmp = early
-            .map(|mode| receive_rtmp(rig, rtmp_port, mode, &setup.rtmp_arguments, 1))
-            .transpose()?;
+        let rtmp =
+            early.map(|mode| receive_rtmp(rig, rtmp_port, mode, &setup.rtmp_arguments, 1)).transpose()?;
         let run = stream(rig, &setup, &target, rtp_port, rtmp_port)?;
         let mut line = Self {
             setup,
@@ -260,7 +259,8 @@ impl Line {
         let took = took.as_secs_f64() * 1000.0;
         rig.at_most("time from SIGINT to the streamer's end", code.map(|_| took), ENDS_WITHIN_MS, "ms");
         let run = summary(&self.run)?;
-        let (rtp, rtp_summary) = self.rtp.take().map_or(Ok(Default::default()), |one| end(rig, one, "RTP"))?;
+        let (rtp, rtp_summary) =
+            self.rtp.take().map_or(Ok(Default::default()), |one| end(rig, one, "RTP"))?;
         let (rtmp, rtmp_summary) =
             self.rtmp.take().map_or(Ok(Default::default()), |one| end(rig, one, "RTMP"))?;
         let (code, _) = self.sim().interrupt(RECEIVER_ENDS);

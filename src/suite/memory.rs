@@ -84,10 +84,9 @@ mod tests {
     #[test]
     fn growth_is_above_what_was_usual_before() {
         let second = 1_000_000_000;
-        let samples: Vec<Sample> =
-            [(1, 50), (2, 900), (3, 100), (4, 100), (5, 130), (6, 120), (7, 999)]
-                .map(|(tenth, bytes)| (10 * second + tenth * second / 10, bytes))
-                .to_vec();
+        let samples: Vec<Sample> = [(1, 50), (2, 900), (3, 100), (4, 100), (5, 130), (6, 120), (7, 999)]
+            .map(|(tenth, bytes)| (10 * second + tenth * second / 10, bytes))
+            .to_vec();
         let span = |from: u64, to: u64| 10 * second + from * second / 10..10 * second + to * second / 10;
         assert_eq!(growth(&samples, span(5, 7)), Some(30.0));
         assert_eq!(growth(&samples, span(3, 5)), Some(50.0));

@@ -139,7 +139,9 @@ fn suite(command: &'static str, all: &[Spec], out: &Path, options: &Options) -> 
     }
     match summary.total - summary.pass {
         0 => Ok(()),
-        bad => Err(configuration(format!("{bad} of {} rows did not pass: {}", summary.total, folder.display()))),
+        bad => {
+            Err(configuration(format!("{bad} of {} rows did not pass: {}", summary.total, folder.display())))
+        }
     }
 }
 
@@ -198,7 +200,8 @@ mod tests {
     fn rows_are_chosen_by_name() {
         let names = |rows: &[&str]| {
             let rows: Vec<String> = rows.iter().map(|row| (*row).to_owned()).collect();
-            choose(acceptance::ROWS, &rows).map(|specs| specs.iter().map(|spec| spec.name).collect::<Vec<_>>())
+            choose(acceptance::ROWS, &rows)
+                .map(|specs| specs.iter().map(|spec| spec.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&[]).unwrap().len(), 5);
         assert_eq!(names(&["rtmp-h264", "rtp-h264"]).unwrap(), ["rtp-h264", "rtmp-h264"]);

@@ -148,7 +148,8 @@ mod tests {
 
     fn shell(script: &str, folder: &Path) -> Process {
         let [out, err] = ["out", "err"].map(|stream| folder.join(stream));
-        let child = Command::new("sh").args(["-c", script]).stdout(File::create(&out).unwrap()).spawn().unwrap();
+        let child =
+            Command::new("sh").args(["-c", script]).stdout(File::create(&out).unwrap()).spawn().unwrap();
         Process { name: "shell".into(), child, out, err, status: None }
     }
 

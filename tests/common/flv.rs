@@ -122,7 +122,9 @@ impl Listener {
             let mut command = readers::ffmpeg_program();
             command.args(["-loglevel", "error", "-y", "-copyts", "-listen", "1"]);
             command.args(["-i", &format!("rtmp://127.0.0.1:{port}/live/cam0"), "-map", "0"]);
-            command.args(["-c", "copy", "-flvflags", "no_duration_filesize"]).arg(&file);
+            command
+                .args(["-c", "copy", "-flvflags", "no_duration_filesize", "-flush_packets", "1"])
+                .arg(&file);
             Process::spawn(command.stderr(Stdio::null()))
         });
         Self { process, port, file, _dir: dir }
@@ -130,6 +132,14 @@ impl Listener {
 
     pub fn url(&self) -> String {
         format!("rtmp://127.0.0.1:{}/live/cam0", self.port)
+    }
+
+    /// Waits until so many tags of video were taken.
+    pub fn wait_for_pictures(&self, count: usize) {
+        let is_video = |(kind, _): &(u8, usize)| *kind == 9;
+        wait_for("the server to take pictures", || {
+            std::fs::read(&self.file).is_ok_and(|file| tags(&file).filter(is_video).count() >= count)
+        });
     }
 
     /// The file, once the publisher has left. It ends with an error, as always when one leaves.
@@ -537,23 +547,32 @@ fn picture_hash(buffer: &gst::BufferRef, info: &gst_video::VideoInfo) -> String 
     hash.string().unwrap()
 }
 
+/// With the PreviousTagSize behind it.
+const FILE_HEADER: usize = 13;
+pub const TAG_HEADER: usize = 11;
+
+/// The type of each whole tag of a file, and where it begins.
+pub fn tags(file: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
+    let mut next = FILE_HEADER;
+    std::iter::from_fn(move || {
+        let (at, header) = (next, file.get(next..next + TAG_HEADER)?);
+        next += TAG_HEADER + u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize + 4;
+        (next <= file.len()).then_some((header[0], at))
+    })
+}
+
 /// A copy of an FLV file beside it, without what stands before the first H.265 sequence header; `None`: it has none.
 /// FFmpeg gives a file up that begins with H.265 frames and no header, whatever follows.
 pub fn from_first_header(file: &Path) -> Option<PathBuf> {
     let bytes = std::fs::read(file).unwrap();
-    let (head, tags) = bytes.split_at(13);
-    let mut at = 0;
-    while tags.len() - at >= 13 {
-        let [kind, a, b, c, ..] = tags[at..] else { unreachable!() };
-        let body = &tags[at + 11..];
-        if kind == 9 && (body.starts_with(b"\x90hvc1") || body.starts_with(&[0x1c, 0])) {
-            let rest = file.with_extension("rest.flv");
-            std::fs::write(&rest, [head, &tags[at..]].concat()).unwrap();
-            return Some(rest);
-        }
-        at += 11 + u32::from_be_bytes([0, a, b, c]) as usize + 4;
-    }
-    None
+    let is_header = |&(kind, at): &(u8, usize)| {
+        let body = &bytes[at + TAG_HEADER..];
+        kind == 9 && (body.starts_with(b"\x90hvc1") || body.starts_with(&[0x1c, 0]))
+    };
+    let (_, at) = tags(&bytes).find(is_header)?;
+    let rest = file.with_extension("rest.flv");
+    std::fs::write(&rest, [&bytes[..FILE_HEADER], &bytes[at..]].concat()).unwrap();
+    Some(rest)
 }
 
 /// FFmpeg 9 as a player that writes the first frames to a file, with times as they came.

@@ -5,6 +5,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod demux_rig;
+pub mod encoders;
 pub mod flv;
 pub mod mux_rig;
 pub mod readers;

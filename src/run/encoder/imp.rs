@@ -15,7 +15,7 @@ use crate::run::stage::{self, Stage};
 use crate::run::tune;
 
 /// Raw video of 4:2:0, which all encoders take and all decoders understand: from BGR, x264enc would make 4:4:4.
-const RAW: &str = "video/x-raw,format={ I420, NV12 }";
+const RAW: &str = "video/x-raw,format={I420,NV12}";
 
 pub struct EncoderSlot {
     encoding: OnceLock<Encoding>,
@@ -40,6 +40,7 @@ struct State {
 struct Candidate {
     factory: String,
     text: String,
+    /// From [`even`]'s videocrop to the encoder.
     elements: Vec<gst::Element>,
     encoder: gst::Element,
 }
@@ -59,6 +60,9 @@ impl ObjectSubclass for EncoderSlot {
                     || Err(gst::FlowError::Error),
                     |slot| slot.chain(pad, buffer),
                 )
+            })
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |slot| slot.sink_event(pad, event))
             })
             .build();
         let template = klass.pad_template("src").expect("it is in the class");
@@ -118,7 +122,7 @@ impl ElementImpl for EncoderSlot {
                 let found = self.advance(&mut changes);
                 drop(changes);
                 if !found {
-                    gst::element_imp_error!(self, gst::LibraryError::Init, ["{}", self.nothing_left()]);
+                    gst::element_imp_error!(self, gst::LibraryError::Init, ("{}", self.nothing_left()));
                     return Err(gst::StateChangeError);
                 }
                 self.tell(0);
@@ -141,12 +145,11 @@ impl BinImpl for EncoderSlot {
         match message.view() {
             gst::MessageView::Error(error) => {
                 gst::debug!(gst::CAT_DEFAULT, imp = self, "{error:?}");
-                let reason = match error.debug() {
-                    Some(debug) => {
-                        format!("{} ({})", error.error(), debug.lines().last().unwrap_or_default())
-                    }
-                    None => error.error().to_string(),
-                };
+                // Its first line says where in GStreamer's code, which helps nobody here.
+                let detail =
+                    error.debug().and_then(|debug| debug.split_once('\n').map(|(_, rest)| rest.to_owned()));
+                let detail = detail.map_or_else(String::new, |detail| format!(" ({})", detail.trim()));
+                let reason = format!("{}{detail}", error.error());
                 self.lock().failure.get_or_insert(reason);
             }
             _ => self.parent_handle_message(message),
@@ -177,6 +180,16 @@ impl EncoderSlot {
 
     fn encoding(&self) -> &Encoding {
         self.encoding.get().expect("the constructor sets it")
+    }
+
+    fn sink_event(&self, pad: &gst::GhostPad, event: gst::Event) -> bool {
+        if let gst::EventView::Caps(caps) = event.view() {
+            let candidate = self.lock().candidate.as_ref().map(|candidate| candidate.elements[0].clone());
+            if let Some(crop) = candidate {
+                even(&crop, caps.caps());
+            }
+        }
+        gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }
 
     fn chain(&self, pad: &gst::GhostPad, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -226,7 +239,7 @@ impl EncoderSlot {
         let found = self.advance(&mut changes);
         drop(changes);
         if !found {
-            gst::element_imp_error!(self, gst::StreamError::Encode, ["{}", self.nothing_left()]);
+            gst::element_imp_error!(self, gst::StreamError::Encode, ("{}", self.nothing_left()));
             return Err(gst::FlowError::Error);
         }
         self.tell(given_up);
@@ -330,11 +343,19 @@ fn reasons(given_up: &[(String, String)]) -> String {
     given_up.iter().map(|(factory, reason)| format!("{factory}: {reason}")).collect::<Vec<_>>().join("; ")
 }
 
+/// Crops what 4:2:0 and encoders have no place for: an odd column at the right, an odd row at the bottom.
+fn even(crop: &gst::Element, caps: &gst::CapsRef) {
+    let odd = |field| caps.structure(0).and_then(|s| s.get::<i32>(field).ok()).unwrap_or_default() % 2;
+    crop.set_property("right", odd("width"));
+    crop.set_property("bottom", odd("height"));
+}
+
 fn stages(factory: &str, encoding: &Encoding) -> Result<Vec<Stage>, String> {
     let mut encoder = Stage::new(factory).map_err(|_| "it is not installed".to_owned())?;
     tune::encoder(&mut encoder, encoding);
+    let crop = Stage::new("videocrop").map_err(|failure| failure.to_string())?;
     let mut convert = Stage::new("videoconvert").map_err(|failure| failure.to_string())?;
     convert.wish("n-threads", "0");
     let raw = Stage::caps(RAW).map_err(|failure| failure.to_string())?;
-    Ok(vec![convert, raw, encoder])
+    Ok(vec![crop, convert, raw, encoder])
 }

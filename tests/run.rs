@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cvmmap-streamer run` as users run it: what it refuses, what it prints, what leaves it, and how it ends.
+
+mod common;
+
+use std::net::UdpSocket;
+use std::process::{Output, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Parser;
+use common::encoders::register;
+use common::flv::{Listener, free_port};
+use common::*;
+use cvmmap_streamer::run::report::Reporter;
+use cvmmap_streamer::run::session::Session;
+use serde_json::Value;
+
+fn streamer_run(line: &str) -> Output {
+    run(streamer().arg("run").args(line.split_whitespace()))
+}
+
+/// The JSON lines of one type.
+fn lines(output: &Output, kind: &str) -> Vec<Value> {
+    let lines = text(&output.stdout);
+    let values = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    values.filter(|value| value["type"] == kind).collect()
+}
+
+#[test]
+fn what_must_be_refused_names_the_flag_and_the_rule() {
+    let rtp = "--uri cam0 --codec h264 --rtp --rtp-endpoint 127.0.0.1:5000";
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().display();
+    for (line, code, parts) in [
+        ("--codec h264".into(), 2, vec!["--rtp with --rtp-endpoint, --rtmp with --rtmp-url"]),
+        ("--uri cam0 --rtp --rtp-endpoint 127.0.0.1:5000".into(), 2, vec!["--codec"]),
+        (
+            "--codec h264 --rtp --rtp-endpoint 127.0.0.1:5000".into(),
+            2,
+            vec!["--uri, or --shm-name and --zmq-endpoint"],
+        ),
+        (format!("{rtp} --frobnicate"), 2, vec!["--frobnicate"]),
+        ("--uri cam0 --codec h264 --rtp".into(), 2, vec!["--rtp-endpoint"]),
+        ("--uri cam0 --codec h264 --rtmp".into(), 2, vec!["--rtmp-url"]),
+        (
+            "--uri cam0 --codec h265 --rtmp --rtmp-url rtmp://127.0.0.1/live/cam0".into(),
+            2,
+            vec!["--rtmp-mode is missing", "enhanced or domestic"],
+        ),
+        (
+            "--uri cam0 --codec h264 --rtmp --rtmp-mode domestic --rtmp-url rtmp://127.0.0.1/live/cam0"
+                .into(),
+            2,
+            vec!["--rtmp-mode domestic", "codec id 7"],
+        ),
+        (format!("{rtp} --rtp-payload-type 95"), 2, vec!["--rtp-payload-type", "95 is not in 96..=127"]),
+        (format!("{rtp} --rtp-payload-type 128"), 2, vec!["--rtp-payload-type", "128 is not in 96..=127"]),
+        (
+            format!("{rtp} --dummy-label {}", "x".repeat(25)),
+            2,
+            vec!["--dummy-label", "1 to 24 bytes, this is of 25"],
+        ),
+        (format!("{rtp} --queue-size 0"), 2, vec!["--queue-size", "0 is not in 1..=1024"]),
+        (format!("{rtp} --gop 0"), 2, vec!["--gop", "0 is not in 1"]),
+        (format!("{rtp} --shm-name a --zmq-endpoint ipc:///tmp/a"), 2, vec!["--uri", "cannot be used with"]),
+        ("--shm-name a --codec h264 --rtp --rtp-endpoint 127.0.0.1:5000".into(), 2, vec!["--zmq-endpoint"]),
+        (format!("{rtp} --encoder a!b"), 2, vec!["--encoder 'a!b'"]),
+        (
+            format!("{rtp} --rtp-sdp /no/such/folder/cam0.sdp"),
+            1,
+            vec!["--rtp-sdp '/no/such/folder/cam0.sdp'"],
+        ),
+        (format!("{rtp} --rtp-sdp {dir}"), 1, vec!["--rtp-sdp", "it is a folder"]),
+        (
+            "--uri cam0 --codec h264 --rtp --rtp-endpoint no-such-host.invalid:5000".into(),
+            1,
+            vec!["--rtp-endpoint", "the host 'no-such-host.invalid' cannot be resolved"],
+        ),
+        (
+            "--uri cam0 --codec h264 --rtmp --rtmp-url rtmp://no-such-host.invalid/live/cam0".into(),
+            1,
+            vec!["--rtmp-url", "the host 'no-such-host.invalid' cannot be resolved"],
+        ),
+        (
+            "--uri cam0 --codec h264 --rtmp --rtmp-url rtmp://127.0.0.1".into(),
+            2,
+            vec!["--rtmp-url 'rtmp://127.0.0.1'", "it names no application"],
+        ),
+        (
+            "--uri bad/name --codec h264 --rtp --rtp-endpoint 127.0.0.1:5000".into(),
+            2,
+            vec!["--uri", "bad/name"],
+        ),
+        (
+            format!("{rtp} --encoder nosuchenc"),
+            5,
+            vec!["no h264 encoder works: nosuchenc: it is not installed"],
+        ),
+        (
+            "--uri cvmmap://a@/no/such/folder --codec h264 --rtp --rtp-endpoint 127.0.0.1:5000".into(),
+            1,
+            vec!["cvmmapsrc", "the folder '/no/such/folder'"],
+        ),
+    ] {
+        let output = streamer_run(&line);
+        let shown = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{line}: {shown}");
+        assert_eq!(shown.matches("error: ").count(), 1, "{line}: {shown}");
+        for part in parts {
+            assert!(shown.contains(part), "{line}: '{part}' is not in\n{shown}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is written");
+}
+
+#[test]
+fn a_dummy_runs_to_its_last_frame_and_tells_what_happened() {
+    let _alone = alone();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let output = streamer_run(&format!(
+        "--input-mode dummy --run-mode pipeline --nats-url= --codec h264 --dummy-frames 40 --dummy-width 320 \
+         --dummy-height 240 --dummy-label exactly-24-bytes-of-text --rtp --rtp-endpoint 127.0.0.1:{port} --json"
+    ));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let [summary] = &lines(&output, "summary")[..] else { panic!("{}", text(&output.stdout)) };
+    assert_eq!(summary["exit"], 0);
+    assert_eq!(
+        summary["frames_in"],
+        summary["frames_out"].as_u64().unwrap() + summary["dropped"]["queue"].as_u64().unwrap()
+    );
+    assert!(summary["frames_in"].as_u64().unwrap() >= 30, "{summary}");
+    assert_eq!(summary["dropped"]["torn"], 0);
+    assert_eq!(summary["latency_ms"]["to"], "rtp");
+    assert!(summary["rtp"]["packets"].as_u64().unwrap() >= 30, "{summary}");
+    let events = lines(&output, "event");
+    let states: Vec<&str> = events.iter().filter_map(|event| event["state"].as_str()).collect();
+    assert_eq!(states[..2], ["waiting", "streaming"]);
+    let fallbacks = events.iter().filter(|event| event["event"] == "encoder-fallback").count();
+    let hardware = gst::init().is_ok() && gst::ElementFactory::find("nvh264enc").is_some();
+    assert!(hardware || fallbacks == 1, "a missing encoder is told once: {events:?}");
+    assert!(!lines(&output, "status").is_empty());
+}
+
+#[test]
+fn idle_and_max_frames_end_it() {
+    let _alone = alone();
+    let target = unique("limits");
+    let nobody =
+        format!("--uri {target} --codec h264 --rtp --rtp-endpoint 127.0.0.1:9 --ingest-idle-timeout-ms 300");
+    let output = streamer_run(&nobody);
+    assert_eq!(output.status.code(), Some(124), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("error: no frame came"), "{}", text(&output.stderr));
+
+    let _sim = sim(&target, "--fps 60 --size 160x120 --frames 90");
+    let output = streamer_run(&format!("{nobody} --ingest-max-frames 20 --json"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(lines(&output, "summary")[0]["frames_in"], 20);
+    let output = streamer_run(&format!("{nobody} --json"));
+    assert!(output.status.success(), "frames came before it was idle: {}", text(&output.stderr));
+    assert!(lines(&output, "summary")[0]["frames_in"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn the_printed_plan_runs_in_gst_launch() {
+    let _alone = alone();
+    let target = unique("plan");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut server = Listener::start();
+    let output = streamer_run(&format!(
+        "--uri cvmmap://{target} --codec h265 --encoder software --rtp --rtp-endpoint 127.0.0.1:{port} --rtmp \
+         --rtmp-mode enhanced --rtmp-url {}?token=a&b=it's --ingest-max-frames 60 --print-plan",
+        server.url()
+    ));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let line = text(&output.stdout);
+    assert!(line.starts_with("gst-launch-1.0 cvmmapsrc uri=cvmmap://"), "{line}");
+    for part in
+        ["tune=zerolatency", "queue leaky=downstream max-size-buffers=1", "rtph265pay", "config-interval=-1"]
+    {
+        assert!(line.contains(part), "'{part}' is not in {line}");
+    }
+    let _sim = sim(&target, "--fps 30 --size 160x120");
+    let mut shell = gst_tool("sh");
+    let output = run(shell.arg("-c").arg(&line));
+    assert!(output.status.success(), "{line}\n{}", text(&output.stderr));
+    let mut packet = [0; 2000];
+    let received = socket.recv(&mut packet).unwrap();
+    assert!(received > 12 && packet[1] & 0x7F == 96, "an RTP packet of payload type 96");
+    assert!(server.file().metadata().unwrap().len() > 1000);
+}
+
+/// The session description alone is what FFmpeg gets, and it shows pictures.
+#[test]
+fn the_session_description_is_enough_for_ffmpeg() {
+    let _alone = alone();
+    for codec in ["h264", "h265"] {
+        let folder = tempfile::tempdir().unwrap();
+        let sdp = folder.path().join("cam0.sdp");
+        let port = free_port();
+        let mut command = streamer();
+        command.args(["run", "--input-mode", "dummy", "--codec", codec, "--encoder", "software"]);
+        command.args(["--dummy-width", "320", "--dummy-height", "240", "--rtp"]);
+        command.args(["--rtp-endpoint", &format!("127.0.0.1:{port}"), "--rtp-payload-type", "101"]);
+        command.arg("--rtp-sdp").arg(&sdp).stderr(Stdio::null());
+        let _streamer = Process::spawn(&mut command);
+        wait_for("the session description", || sdp.exists());
+        let shown = std::fs::read_to_string(&sdp).unwrap();
+        assert!(shown.contains(&format!("m=video {port} RTP/AVP 101\r\n")), "{shown}");
+        let mut ffmpeg = readers::ffmpeg_program();
+        ffmpeg.args(["-loglevel", "error", "-protocol_whitelist", "file,udp,rtp"]).arg("-i").arg(&sdp);
+        ffmpeg.args(["-frames:v", "20", "-f", "framemd5", "-"]);
+        let output = run(&mut ffmpeg);
+        let hashes = text(&output.stdout);
+        let pictures: std::collections::HashSet<_> = hashes
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.rsplit(',').next())
+            .collect();
+        assert!(
+            output.status.success() && pictures.len() >= 20,
+            "{codec}: {hashes}\n{}",
+            text(&output.stderr)
+        );
+        assert!(hashes.contains("320x240"), "{hashes}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_well() {
+    let _alone = alone();
+    let mut command = streamer();
+    command.args([
+        "run",
+        "--input-mode",
+        "dummy",
+        "--codec",
+        "h264",
+        "--rtp",
+        "--rtp-endpoint",
+        "127.0.0.1:9",
+    ]);
+    // Nobody listens there, so that it waits between attempts when the signal comes.
+    command.args(["--rtmp", "--rtmp-url", &format!("rtmp://127.0.0.1:{}/live/cam0", free_port()), "--json"]);
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let process = Process(child);
+        let mut line = String::new();
+        while !line.contains("\"waiting\",\"reason\":\"Connection refused") {
+            line.clear();
+            assert!(std::io::BufRead::read_line(&mut out, &mut line).unwrap() > 0, "it ended");
+        }
+        process.signal(signal);
+        let mut process = process;
+        wait_for("it to end", || process.0.try_wait().unwrap().is_some());
+        assert_eq!(process.0.wait().unwrap().code(), Some(0));
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+        assert!(rest.lines().last().unwrap().contains("\"summary\""), "{rest}");
+    }
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: cvmmap_streamer::run::Args,
+}
+
+/// The encoder is replaced while both branches run: one RTP source, one RTMP connection, nothing out of order.
+#[test]
+fn an_encoder_that_fails_in_a_running_session_is_replaced_without_losing_it() {
+    let _alone = alone();
+    init();
+    register();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut server = Listener::start();
+    let line = format!(
+        "run --input-mode dummy --codec h264 --encoder failingenc,swallowingenc,x264enc --dummy-frames 150 \
+         --dummy-width 160 --dummy-height 120 --rtp --rtp-endpoint 127.0.0.1:{port} --rtmp --rtmp-url {}",
+        server.url()
+    );
+    let plan = Cli::try_parse_from(line.split_whitespace()).unwrap().args.resolve().unwrap();
+    let receiver = std::thread::spawn(move || {
+        let mut packet = [0; 2000];
+        let mut headers = Vec::new();
+        loop {
+            match socket.recv(&mut packet) {
+                Ok(size) if size > 12 => headers.push((
+                    u16::from_be_bytes([packet[2], packet[3]]),
+                    u32::from_be_bytes(packet[4..8].try_into().unwrap()),
+                    u32::from_be_bytes(packet[8..12].try_into().unwrap()),
+                )),
+                Ok(_) => panic!("a packet without a header"),
+                // Frames are swallowed for two seconds in the middle.
+                Err(_) if headers.is_empty() => (),
+                Err(_) if headers.last().unwrap().1.wrapping_sub(headers[0].1) > 4 * 90_000 => {
+                    return headers;
+                }
+                Err(_) => (),
+            }
+        }
+    });
+    let session = Session::start(&plan).unwrap();
+    session.run(&AtomicBool::new(false), &mut Reporter::new(true)).unwrap();
+    let headers = receiver.join().unwrap();
+    for pair in headers.windows(2) {
+        assert_eq!(pair[0].2, pair[1].2, "the SSRC stays");
+        assert_eq!(pair[0].0.wrapping_add(1), pair[1].0, "sequence numbers go on");
+        assert!(pair[1].1.wrapping_sub(pair[0].1) < 1 << 31, "time goes on");
+    }
+    let facts = readers::ffmpeg(server.file(), true);
+    assert_eq!(facts.errors, Vec::<String>::new());
+    // Of 150 frames the second encoder swallowed 60.
+    assert!(
+        facts.pictures().len() > 60 && facts.shown().len() == facts.pictures().len(),
+        "{:?}",
+        facts.pictures()
+    );
+    assert!(facts.pictures().windows(2).all(|pair| pair[0].dts < pair[1].dts));
+    assert!(facts.pictures()[0].key);
+}
