@@ -38,8 +38,8 @@ pub struct Setup {
     pub faults: Vec<String>,
     /// More for the RTMP receiver.
     pub rtmp_arguments: Vec<String>,
-    /// Somebody else serves RTMP first.
-    pub rtmp_receiver_later: bool,
+    /// Somebody else serves RTMP at this port first.
+    pub rtmp_port: Option<u16>,
 }
 
 impl Default for Setup {
@@ -53,7 +53,7 @@ impl Default for Setup {
             rtmp: None,
             faults: Vec::new(),
             rtmp_arguments: Vec::new(),
-            rtmp_receiver_later: false,
+            rtmp_port: None,
         }
     }
 }
@@ -132,9 +132,9 @@ impl Line {
     pub fn start(rig: &mut Rig, setup: Setup) -> Step<Self> {
         let target = rig.target();
         let rtp_port = rig.port()?;
-        let rtmp_port = rig.port()?;
+        let rtmp_port = setup.rtmp_port.map_or_else(|| rig.port(), Ok)?;
         let rtp = setup.rtp.then(|| receive_rtp(rig, rtp_port, setup.codec)).transpose()?;
-        let early = setup.rtmp.filter(|_| !setup.rtmp_receiver_later);
+        let early = setup.rtmp.filter(|_| setup.rtmp_port.is_none());
         let rtmp =
             early.map(|mode| receive_rtmp(rig, rtmp_port, mode, &setup.rtmp_arguments, 1)).transpose()?;
         let run = stream(rig, &setup, &target, rtp_port, rtmp_port)?;
