@@ -40,7 +40,10 @@ fn a_server_that_passes_nothing_on_fails_that_row_alone() {
     let url = nginx.url("keyed");
     let (code, out, err) = smoke(&[&url, "--frames", "30", "--rows", rows, "--timeout-ms", "8000"]);
     assert_eq!(code, Some(124), "{out}{err}");
-    assert!(out.contains("rtmp-h265-enhanced: fail (exit 124): it was published, but nothing came back"), "{out}");
+    assert!(
+        out.contains("rtmp-h265-enhanced: fail (exit 124): it was published, but nothing came back"),
+        "{out}"
+    );
     assert!(out.contains("rtmp-h265-domestic: pass (exit 0)"), "{out}");
     assert_eq!(err.matches("error: ").count(), 1, "{err}");
 }
@@ -49,10 +52,22 @@ fn a_server_that_passes_nothing_on_fails_that_row_alone() {
 fn what_cannot_work_is_told() {
     let nobody = format!("rtmp://127.0.0.1:{}/live/cam0", free_port());
     for (args, code, part) in [
-        (vec![nobody.as_str(), "--rows", "rtmp-h264"], 1, "rtmp-h264: publishing: RTMP: gave up: Connection refused"),
-        (vec!["rtmp://127.0.0.1/live"], 2, "URL 'rtmp://127.0.0.1/live': it names an application, but no stream"),
+        (
+            vec![nobody.as_str(), "--rows", "rtmp-h264"],
+            1,
+            "rtmp-h264: publishing: RTMP: gave up: Connection refused",
+        ),
+        (
+            vec!["rtmp://127.0.0.1/live"],
+            2,
+            "URL 'rtmp://127.0.0.1/live': it names an application, but no stream",
+        ),
         (vec!["http://127.0.0.1/live/cam0"], 2, "the scheme is 'http'"),
-        (vec!["rtmp://no-such-host.invalid/live/cam0"], 1, "the host 'no-such-host.invalid' cannot be resolved"),
+        (
+            vec!["rtmp://no-such-host.invalid/live/cam0"],
+            1,
+            "the host 'no-such-host.invalid' cannot be resolved",
+        ),
         (vec![nobody.as_str(), "--rows", "rtmp-vp9"], 2, "it is none of rtp-h264, rtp-h265, rtmp-h264"),
         (vec![nobody.as_str(), "--frames", "0"], 2, "--frames"),
     ] {
