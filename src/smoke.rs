@@ -141,7 +141,7 @@ fn plan(row: &Row, url: Url) -> Result<Plan, Failure> {
             b_frames: 0,
         },
         rtp: None,
-        rtmp: Some(Rtmp { url, mode, retry: Some(0) }),
+        rtmp: Some(Rtmp { url, mode, retry: Some(0), repeat_headers: false }),
         max_frames: None,
         idle_timeout: None,
         print: false,

@@ -24,7 +24,6 @@ struct Outcome {
     error: Option<String>,
     /// From, to and reason of each change.
     fallbacks: Vec<[String; 3]>,
-    slot: EncoderSlot,
 }
 
 fn encode(candidates: &[&str], frames: u32) -> Outcome {
@@ -59,7 +58,7 @@ fn encode(candidates: &[&str], frames: u32) -> Outcome {
         let running = segment.to_running_time(buffer.pts()).unwrap();
         units.push((running.mseconds(), !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT)));
     }
-    let mut outcome = Outcome { units, error: None, fallbacks: Vec::new(), slot };
+    let mut outcome = Outcome { units, error: None, fallbacks: Vec::new() };
     while let Some(message) = bus.pop() {
         match message.view() {
             gst::MessageView::Error(error) if outcome.error.is_none() => {

@@ -77,6 +77,9 @@ pub struct Args {
     /// Connections that may fail in a row; without it, it tries for ever
     #[arg(long, value_name = "N", requires = "rtmp")]
     rtmp_retry: Option<u32>,
+    /// Repeat the sequence header before each key frame, for relays that keep none for late joiners (nginx-rtmp)
+    #[arg(long, requires = "rtmp")]
+    rtmp_repeat_headers: bool,
 
     /// Stop after this many frames, 0 = never
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
@@ -250,6 +253,8 @@ pub struct Rtmp {
     pub mode: RtmpMode,
     /// Connections that may fail in a row.
     pub retry: Option<u32>,
+    /// A sequence header before each key frame.
+    pub repeat_headers: bool,
 }
 
 impl Args {
@@ -281,7 +286,12 @@ impl Args {
         if let Some(url) = &url {
             resolve_server("--rtmp-url", url)?;
         }
-        let rtmp = url.map(|url| Rtmp { url, mode, retry: self.rtmp_retry });
+        let rtmp = url.map(|url| Rtmp {
+            url,
+            mode,
+            retry: self.rtmp_retry,
+            repeat_headers: self.rtmp_repeat_headers,
+        });
         let rtp = endpoint
             .map(|(host, port)| {
                 let given = self.rtp_endpoint.as_deref().unwrap_or_default();

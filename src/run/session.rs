@@ -45,7 +45,7 @@ pub struct Session {
 /// The simulator as the input.
 enum Camera {
     None,
-    Ready(sim::Ready),
+    Ready(Box<sim::Ready>),
     Running(JoinHandle<Result<(), Failure>>),
     /// Its last frame is on its way.
     Done(Instant),
@@ -147,7 +147,7 @@ impl Session {
         let (tell, events) = channel();
         let stop_camera = Arc::new(AtomicBool::new(false));
         let camera = match &plan.input {
-            Input::Dummy(camera) => Camera::Ready(camera.open(stop_camera.clone())?),
+            Input::Dummy(camera) => Camera::Ready(Box::new(camera.open(stop_camera.clone())?)),
             _ => Camera::None,
         };
         let trunk = trunk(plan)?;

@@ -72,7 +72,10 @@ impl Link {
 /// # Errors
 /// A [`Failure`] that names a missing element.
 pub fn stages(rtmp: &Rtmp) -> Result<Vec<Stage>, Failure> {
-    let muxer = Stage::new("flvh265mux")?.set("mode", rtmp.mode.nick());
+    let mut muxer = Stage::new("flvh265mux")?.set("mode", rtmp.mode.nick());
+    if rtmp.repeat_headers {
+        muxer = muxer.set("repeat-sequence-header", "true");
+    }
     let sink = Stage::new("rtmp2sink")?
         .set("location", rtmp.url.as_str())
         .set("chunk-size", "65536")
