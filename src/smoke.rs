@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cvmmap_ipc::Coherence;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use gst::prelude::*;
 use url::Url;
@@ -132,6 +133,7 @@ fn plan(row: &Row, url: Url) -> Result<Plan, Failure> {
     Ok(Plan {
         input: Input::Dummy(camera),
         queue_size: 1,
+        coherence: Coherence::Verify,
         encoding: Encoding {
             codec: row.codec,
             candidates: candidates("auto", row.codec)?,

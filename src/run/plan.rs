@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use cvmmap_ipc::Target;
 use cvmmap_ipc::sync::LABEL_SIZE;
+use cvmmap_ipc::{Coherence, Target};
 use url::Url;
 
 use crate::exit::{Exit, Failure, configuration};
@@ -35,6 +35,9 @@ pub struct Args {
     /// Frames that may wait for the encoder; 1 keeps only the latest
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     queue_size: u32,
+    /// Evidence that a frame needs to count as whole: verify, or next-sync, a proof that costs a frame of latency
+    #[arg(long, value_name = "LEVEL", default_value_t = Coherence::Verify)]
+    coherence: Coherence,
     #[arg(long, value_enum)]
     codec: Codec,
     /// auto (hardware, then software), nvidia, software, or element factories in the order they are tried
@@ -184,6 +187,8 @@ pub struct Plan {
     pub input: Input,
     /// Frames that may wait for the encoder.
     pub queue_size: u32,
+    /// Evidence that a frame needs to count as whole.
+    pub coherence: Coherence,
     /// What is encoded, and how.
     pub encoding: Encoding,
     /// Where RTP goes.
@@ -305,6 +310,7 @@ impl Args {
         Ok(Plan {
             input,
             queue_size: self.queue_size,
+            coherence: self.coherence,
             encoding,
             rtp,
             rtmp,

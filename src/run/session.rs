@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cvmmap_ipc::Coherence;
 use gst::prelude::*;
 
 use super::encoder::EncoderSlot;
@@ -77,6 +78,9 @@ fn trunk(plan: &Plan) -> Result<Trunk, Failure> {
             .set("shm-name", &camera.target.shm_name())
             .set("zmq-endpoint", &camera.target.zmq_endpoint()),
     };
+    if plan.coherence != Coherence::Verify {
+        source = source.set("coherence", &plan.coherence.to_string());
+    }
     if let Some(timeout) = plan.idle_timeout {
         source = source.set("idle-timeout", &timeout.as_millis().to_string());
     }
