@@ -36,6 +36,8 @@ pub struct Setup {
     pub rtmp: Option<&'static str>,
     /// The producer's faults.
     pub faults: Vec<String>,
+    /// More for the streamer.
+    pub run_arguments: Vec<String>,
     /// More for the RTMP receiver.
     pub rtmp_arguments: Vec<String>,
     /// Somebody else serves RTMP at this port first.
@@ -52,6 +54,7 @@ impl Default for Setup {
             rtp: true,
             rtmp: None,
             faults: Vec::new(),
+            run_arguments: Vec::new(),
             rtmp_arguments: Vec::new(),
             rtmp_port: None,
         }
@@ -387,5 +390,6 @@ fn stream(rig: &mut Rig, setup: &Setup, target: &str, rtp_port: u16, rtmp_port: 
             args.extend(arguments(&format!("--rtmp-mode {mode}")));
         }
     }
+    args.extend_from_slice(&setup.run_arguments);
     rig.start("run", args)
 }

@@ -21,6 +21,7 @@ use super::{Spec, rows};
 /// The rows in the order they run.
 pub const ROWS: &[Spec] = rows![
     ("torn-reads", 40, torn::reads),
+    ("torn-reads-proof", 40, torn::proof),
     ("sink-stall", 60, stall::sink),
     ("streamer-stop", 50, stall::streamer),
     ("reset-storm", 50, producer::reset_storm),

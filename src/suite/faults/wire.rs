@@ -104,7 +104,12 @@ pub fn restart(rig: &mut Rig) -> Step {
     let begins = rtmp.first().is_some_and(|one| one.picture.key);
     rig.holds("RTMP: the first picture is a key frame", begins);
     let usual = normal(rig, "RTMP", &first, killed, interval_ns)?;
-    recovered(rig, "RTMP", &usual, &rtmp);
+    // Those that waited while the connection came up are no measure of it.
+    let came = rtmp.first().map_or(served, |one| one.picture.unix_ns);
+    let after = frames::published_in(&rtmp, came..u64::MAX);
+    recovered(rig, "RTMP, frames captured after the first picture", &usual, &after);
+    let waited = rtmp.len() - after.len();
+    rig.number("frames that waited for the connection", Some(waited as f64), "pictures");
     let beside = normal(rig, "RTP", &ended.rtp_shown(), killed, interval_ns)?;
     let until = rtmp.first().map_or(served, |one| one.picture.unix_ns);
     undisturbed(rig, &ended, &beside, killed..until, interval_ns);
