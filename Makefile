@@ -12,7 +12,7 @@ PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0)
 LIBDIR ?= $(shell pkg-config --variable=libdir gstreamer-1.0)
 endif
 
-.PHONY: all deps readers build demo test lint unit bench soak fuzz install clean
+.PHONY: all deps readers build demo test lint unit acceptance faults bench soak fuzz install clean
 
 all: build
 
@@ -33,7 +33,7 @@ build: deps
 demo: build
 	@scripts/demo.sh
 
-test: lint unit demo
+test: lint unit demo acceptance faults
 
 lint: deps
 	$(CARGO) fmt --all --check
@@ -42,6 +42,13 @@ lint: deps
 
 unit: readers
 	$(CARGO) test --locked
+
+# Producer, streamer and receivers as processes over loopback; docs/evidence.md says what each row asserts.
+acceptance: build
+	target/release/cvmmap-streamer acceptance --out target/acceptance
+
+faults: build
+	target/release/cvmmap-streamer faults --out target/faults
 
 bench: build
 	$(CARGO) bench --locked --bench flv

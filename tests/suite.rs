@@ -48,15 +48,14 @@ fn a_row_that_passes_leaves_evidence_as_documented() {
     documented(
         &summary,
         &[
-            "schema", "command", "version", "started", "seconds", "machine", "rows", "total", "pass",
-            "fail", "skip",
+            "schema", "command", "version", "started", "seconds", "machine", "rows", "total", "pass", "fail",
+            "skip",
         ],
     );
     documented(&summary["machine"], &["cores", "kernel", "architecture", "gstreamer", "load"]);
     assert_eq!((&summary["schema"], &summary["command"]), (&1.into(), &"acceptance".into()));
     let row = &summary["rows"][0];
-    let fields =
-        ["name", "result", "reason", "seconds", "rules", "checks", "numbers", "commands", "logs"];
+    let fields = ["name", "result", "reason", "seconds", "rules", "checks", "numbers", "commands", "logs"];
     documented(row, &fields);
     documented(&row["checks"][0], &["what", "measured", "relation", "bound", "unit", "ok"]);
     documented(&row["numbers"][0], &["what", "value", "unit"]);

@@ -66,3 +66,12 @@ fn decoded(rig: &mut Rig, pictures: &[frames::Picture], shown: &[frames::Shown])
         rig.number(&format!("latency from publication to the receiver, p{percent}"), value, "ms");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_rows_are_those_of_the_matrix() {
+        let ours = super::ROWS.iter().map(|row| row.name);
+        assert!(ours.eq(crate::matrix::ROWS.iter().map(|row| row.name)));
+    }
+}

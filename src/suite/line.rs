@@ -295,13 +295,15 @@ impl Ended {
     }
 }
 
-/// Normal latency of the pictures published from a second after the first of them until `until_ns`, into the evidence.
+/// Normal latency of the pictures from a second after the first of them until `until_ns`, into the evidence.
 ///
 /// # Errors
 /// Where there are none.
 pub fn normal(rig: &mut Rig, name: &str, shown: &[Shown], until_ns: u64, interval_ns: u64) -> Step<Normal> {
     let begin = shown.first().map_or(0, |first| first.published_ns + 1_000_000_000);
-    let before = frames::published_in(shown, begin..until_ns);
+    // One that was under way when the fault came belongs to the fault.
+    let mut before = frames::published_in(shown, begin..until_ns);
+    before.retain(|one| one.picture.unix_ns < until_ns);
     let normal = Normal::of(&before, interval_ns)
         .ok_or_else(|| Trouble::Failed(format!("{name}: no picture came before the fault")))?;
     rig.rule(NORMAL_RULE);
