@@ -102,7 +102,7 @@ fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
     });
     stop.store(true, Ordering::Relaxed);
     let trouble = reading.join().unwrap_or_default();
-    published.map_err(|failure| Failure::new(failure.exit, format!("publishing: {failure}")))?;
+    published.map(drop).map_err(|failure| Failure::new(failure.exit, format!("publishing: {failure}")))?;
     judge(&seen, args.frames, &trouble)
 }
 

@@ -17,6 +17,7 @@ pub mod rtmp;
 pub mod rtp;
 pub mod session;
 pub mod stage;
+mod teardown;
 pub mod tune;
 
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         signal_hook::flag::register(signal, interrupted.clone()).map_err(configuration)?;
     }
     let mut reporter = Reporter::new(plan.json);
-    Session::start(&plan)?.run(&interrupted, &mut reporter)
+    Session::start(&plan)?.run(&interrupted, &mut reporter).map(drop)
 }
 
 /// Initialises GStreamer, with the elements that are linked into this program.
