@@ -7,11 +7,13 @@
 //! - [`encoder`]: the encoder in use, and the next one when it fails;
 //! - [`rtp`], [`rtmp`]: the two ways out;
 //! - [`meter`], [`report`]: what passes, and how it is told;
+//! - [`quiet`]: what libraries complain of, not more often than it helps;
 //! - [`session`]: all of that as one running pipeline.
 
 pub mod encoder;
 pub mod meter;
 pub mod plan;
+pub mod quiet;
 pub mod report;
 pub mod rtmp;
 pub mod rtp;
@@ -39,6 +41,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         println!("{}", session::launch_line(&plan)?);
         return Ok(());
     }
+    quiet::hold_back_repeats();
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let at_once = i32::from(Exit::Interrupted as u8);
