@@ -50,7 +50,7 @@ impl Default for State {
     }
 }
 
-/// `queue ! videocrop ! videoconvert ! caps ! encoder`: with a thread of its own, so that an encoder that hangs does not
+/// `queue ! videoconvert ! caps ! videocrop ! encoder`: with a thread of its own, so that an encoder that hangs does not
 /// take the source with it.
 #[derive(Clone)]
 struct Candidate {
@@ -260,7 +260,7 @@ impl EncoderSlot {
                 true
             }
             gst::QueryViewMut::Allocation(query) => {
-                // What videocrop and videoconvert understand.
+                // What videoconvert understands.
                 query.add_allocation_meta::<gst_video::VideoMeta>(None);
                 true
             }
@@ -273,10 +273,8 @@ impl EncoderSlot {
             let failure = {
                 let mut state = self.lock();
                 let last = state.next >= self.encoding().candidates.len();
-                let alive = state.watch.input(last);
-                let silent =
-                    format!("nothing came out for {} frames that went in", state.watch.waiting() - 1);
-                state.failure.take().or_else(|| (!alive).then_some(silent))
+                let patience = state.watch.offer(Instant::now(), last);
+                state.failure.take().or(patience.err())
             };
             if let Some(reason) = failure {
                 if let Some(error) = self.downstream_error() {
@@ -448,12 +446,12 @@ impl Candidate {
         let mut convert = stock("videoconvert")?;
         convert.wish("n-threads", "0");
         let raw = Stage::caps(RAW).map_err(|failure| failure.to_string())?;
-        let stages = [queue, stock("videocrop")?, convert, raw, encoder];
+        let stages = [queue, convert, raw, stock("videocrop")?, encoder];
         let text = stage::text(&stages);
-        let [queue, crop, convert, raw, encoder] = stages.map(|stage| stage.element);
+        let [queue, convert, raw, crop, encoder] = stages.map(|stage| stage.element);
 
         let bin = gst::Bin::new();
-        let elements = [&queue, &crop, &convert, &raw, &encoder];
+        let elements = [&queue, &convert, &raw, &crop, &encoder];
         bin.add_many(elements).map_err(|error| error.to_string())?;
         gst::Element::link_many(elements).map_err(|_| "it takes no raw video of 4:2:0".to_owned())?;
         for (element, name) in [(&queue, "sink"), (&encoder, "src")] {
