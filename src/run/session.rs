@@ -2,7 +2,6 @@
 
 //! The running pipeline: built from a plan, watched over its bus, and ended in time.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,6 +14,7 @@ use gst::prelude::*;
 use super::encoder::EncoderSlot;
 use super::meter::Meter;
 use super::plan::{Codec, Input, Plan, Rtp};
+use super::quiet::Said;
 use super::report::{Dropped, Event, Reporter, Snapshot};
 use super::rtmp::{self, Link, Publisher};
 use super::rtp;
@@ -32,7 +32,6 @@ const LAST_FRAME: Duration = Duration::from_millis(200);
 /// The simulator may take so long to take its names away.
 const CAMERA_ENDS_WITHIN: Duration = Duration::from_millis(200);
 const WARN_EVERY: Duration = Duration::from_secs(10);
-const WARNINGS_KEPT: usize = 64;
 
 /// A pipeline that streams.
 pub struct Session {
@@ -46,34 +45,10 @@ pub struct Session {
     rtp: bool,
     events: Receiver<Event>,
     source_state: String,
-    warnings: Warnings,
+    warnings: Said,
     /// It never goes down, though frames that wait come and go.
     queue_dropped: u64,
     started: Instant,
-}
-
-/// What was warned of, and when: a network that is away would fill disks.
-#[derive(Default)]
-struct Warnings(HashMap<String, (Instant, u64)>);
-
-impl Warnings {
-    /// The text to tell, if it is time to.
-    fn tell(&mut self, text: String, now: Instant) -> Option<String> {
-        if let Some((told, more)) = self.0.get_mut(&text) {
-            *more += 1;
-            if now.saturating_duration_since(*told) < WARN_EVERY {
-                return None;
-            }
-            let again = format!("{text} ({more} more times)");
-            (*told, *more) = (now, 0);
-            return Some(again);
-        }
-        if self.0.len() >= WARNINGS_KEPT {
-            self.0.clear();
-        }
-        self.0.insert(text.clone(), (now, 0));
-        Some(text)
-    }
 }
 
 /// The simulator as the input.
@@ -215,7 +190,7 @@ impl Session {
             rtp: plan.rtp.is_some(),
             events,
             source_state: "starting".into(),
-            warnings: Warnings::default(),
+            warnings: Said::new(WARN_EVERY),
             queue_dropped: 0,
             started: Instant::now(),
         };
@@ -300,8 +275,10 @@ impl Session {
                     warning.debug().and_then(|debug| debug.split_once('\n').map(|(_, rest)| rest.to_owned()));
                 let cause = cause.map_or_else(String::new, |cause| format!(" ({})", cause.trim()));
                 let text = format!("{}: {}{cause}", name_of(message), warning.error());
-                if let Some(text) = self.warnings.tell(text, Instant::now()) {
-                    reporter.event(&Event::Warning(text));
+                if let Some(held_back) = self.warnings.take(&text, Instant::now()) {
+                    let more =
+                        if held_back > 0 { format!("; {held_back} were held back") } else { String::new() };
+                    reporter.event(&Event::Warning(text + &more));
                 }
             }
             gst::MessageView::Latency(_) => {
