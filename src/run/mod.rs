@@ -26,6 +26,7 @@ pub use self::plan::{Args, Plan};
 use self::report::Reporter;
 use self::session::Session;
 use crate::exit::{Exit, Failure, configuration};
+use crate::tell;
 
 /// Streams until the input ends or a signal comes; a second signal ends the process at once.
 ///
@@ -35,7 +36,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let plan = args.resolve()?;
     register_elements()?;
     if plan.print {
-        println!("{}", session::launch_line(&plan)?);
+        tell::result(session::launch_line(&plan)?);
         return Ok(());
     }
     let interrupted = Arc::new(AtomicBool::new(false));
