@@ -73,6 +73,24 @@ fn what_must_be_refused_names_the_flag_and_the_rule() {
             vec!["--rtp-sdp '/no/such/folder/cam0.sdp'"],
         ),
         (format!("{rtp} --rtp-sdp {dir}"), 1, vec!["--rtp-sdp", "it is a folder"]),
+        // Both would have become files.
+        (format!("{rtp} --rtp-sdp /dev/stdout"), 1, vec!["--rtp-sdp '/dev/stdout'", "no regular file"]),
+        (format!("{rtp} --rtp-sdp /dev/null"), 1, vec!["--rtp-sdp '/dev/null'", "no regular file"]),
+        (
+            "--uri cam0 --codec h264 --rtp --rtp-endpoint 239.1.2.3:5000".into(),
+            2,
+            vec!["--rtp-endpoint '239.1.2.3:5000'", "is a multicast address", "unicast"],
+        ),
+        (
+            "--uri cam0 --codec h264 --rtp --rtp-endpoint [ff02::1]:5000".into(),
+            2,
+            vec!["--rtp-endpoint", "ff02::1 is a multicast address", "unicast"],
+        ),
+        (
+            "--uri cam0 --codec h264 --rtp --rtp-endpoint [fe80::1%nosuchif]:5000".into(),
+            1,
+            vec!["--rtp-endpoint", "the host 'fe80::1%nosuchif' cannot be resolved"],
+        ),
         (
             "--uri cam0 --codec h264 --rtp --rtp-endpoint no-such-host.invalid:5000".into(),
             1,
@@ -113,6 +131,54 @@ fn what_must_be_refused_names_the_flag_and_the_rule() {
         }
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is written");
+}
+
+#[test]
+fn passwords_and_keys_are_not_told() {
+    let port = free_port();
+    for (url, flags, code) in [
+        ("rtmp://user:hunter2@127.0.0.1/live?token=s3cret".to_owned(), "", 2),
+        ("rtmp://user:hunter2@127.0.0.1:port/live/cam0?token=s3cret".into(), "", 2),
+        ("http://user:hunter2@127.0.0.1/live/cam0?token=s3cret".into(), "", 2),
+        ("rtmp://user:hunter2@no-such-host.invalid/live/cam0?token=s3cret".into(), "", 1),
+        (format!("rtmp://user:hunter2@127.0.0.1:{port}/live/cam0?token=s3cret"), "--rtmp-retry 0", 1),
+        (
+            format!("rtmp://user:hunter2@127.0.0.1:{port}/live/cam0?token=s3cret"),
+            "--nats-url http://user:hunter2@h",
+            2,
+        ),
+    ] {
+        let output = streamer_run(&format!(
+            "--input-mode dummy --dummy-width 64 --dummy-height 64 --codec h264 --json --rtmp --rtmp-url {url} {flags}"
+        ));
+        assert_eq!(output.status.code(), Some(code), "{url}: {}", text(&output.stderr));
+        for told in [text(&output.stderr), text(&output.stdout)] {
+            assert!(!told.contains("hunter2") && !told.contains("s3cret"), "{url}: {told}");
+        }
+    }
+    // What is printed to be run has to have them.
+    let output = streamer_run(&format!(
+        "--uri cam0 --codec h264 --encoder software --print-plan --rtmp \
+         --rtmp-url rtmp://user:hunter2@127.0.0.1:{port}/live/cam0"
+    ));
+    assert!(text(&output.stdout).contains("user:hunter2@"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn the_encoder_is_told_the_simulators_rate() {
+    for (flags, rate) in [
+        ("--input-mode dummy --dummy-fps 59.94", 60),
+        ("--input-mode dummy --dummy-fps 0.1", 1),
+        ("--input-mode dummy --dummy-fps 5000", 1000),
+        ("--input-mode dummy --dummy-fps 60 --fps 25", 25),
+        ("--uri cam0 --dummy-fps 60", 30),
+    ] {
+        let output = streamer_run(&format!(
+            "{flags} --codec h264 --encoder software --rtp --rtp-endpoint 127.0.0.1:9 --print-plan"
+        ));
+        let line = text(&output.stdout);
+        assert!(line.contains(&format!("framerate={rate}/1 ")), "{flags}: {line}");
+    }
 }
 
 #[test]
