@@ -6,9 +6,11 @@
 //! - [`stage`], [`tune`]: elements with their settings, as the pipeline and as a launch line;
 //! - [`encoder`]: the encoder in use, and the next one when it fails;
 //! - [`rtp`], [`rtmp`]: the two ways out;
+//! - [`bus`]: errors that elements post;
 //! - [`meter`], [`report`]: what passes, and how it is told;
 //! - [`session`]: all of that as one running pipeline.
 
+pub mod bus;
 pub mod encoder;
 pub mod meter;
 pub mod plan;
