@@ -355,6 +355,7 @@ fn a_signal_ends_it_well() {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
         let process = Process(child);
+        let name = format!("cvmmap_dummy-{}", process.0.id());
         let mut line = String::new();
         while !line.contains("\"waiting\",\"reason\":\"Connection refused") {
             line.clear();
@@ -367,6 +368,10 @@ fn a_signal_ends_it_well() {
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
         assert!(rest.lines().last().unwrap().contains("\"summary\""), "{rest}");
+        for folder in ["/dev/shm", "/tmp"] {
+            let mut left = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            assert!(!left.any(|file| file.to_string_lossy().contains(&name)), "{name} is left in {folder}");
+        }
     }
 }
 
