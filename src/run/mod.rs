@@ -6,10 +6,12 @@
 //! - [`stage`], [`tune`]: elements with their settings, as the pipeline and as a launch line;
 //! - [`encoder`]: the encoder in use, and the next one when it fails;
 //! - [`rtp`], [`rtmp`]: the two ways out;
+//! - [`bus`]: errors that elements post;
 //! - [`meter`], [`report`]: what passes, and how it is told;
 //! - [`quiet`]: what libraries complain of, not more often than it helps;
 //! - [`session`]: all of that as one running pipeline.
 
+pub mod bus;
 pub mod encoder;
 pub mod meter;
 pub mod plan;
@@ -29,6 +31,7 @@ pub use self::plan::{Args, Plan};
 use self::report::Reporter;
 use self::session::Session;
 use crate::exit::{Exit, Failure, configuration};
+use crate::tell;
 
 /// Streams until the input ends or a signal comes; a second signal ends the process at once.
 ///
@@ -38,7 +41,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let plan = args.resolve()?;
     register_elements()?;
     if plan.print {
-        println!("{}", session::launch_line(&plan)?);
+        tell::result(session::launch_line(&plan)?);
         return Ok(());
     }
     quiet::hold_back_repeats();
