@@ -81,15 +81,15 @@ fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
     let suffix = row.name.trim_start_matches("rtmp-");
     let path = format!("{}-{suffix}", url.path().trim_end_matches('/'));
     url.set_path(&path);
+    let plan = plan(row, url.clone())?;
     let deadline = Instant::now() + Duration::from_millis(args.timeout_ms);
     let stop = Arc::new(AtomicBool::new(false));
-    let reader = Reader { url: url.clone(), row: *row, stop: stop.clone(), seen: Arc::default() };
+    let reader = Reader { url, row: *row, stop: stop.clone(), seen: Arc::default() };
     let seen = reader.seen.clone();
     let reading = std::thread::spawn(move || reader.read());
     std::thread::sleep(READER_FIRST);
 
-    let mut reporter = Reporter::silent();
-    let ended = Session::start(&plan(row, url)?).and_then(|session| {
+    let ended = Session::start(&plan).and_then(|session| {
         let over = stop.clone();
         let enough = args.frames;
         let counted = seen.clone();
@@ -102,7 +102,7 @@ fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        session.run(&stop, &mut reporter)
+        session.run(&stop, &mut Reporter::silent())
     });
     stop.store(true, Ordering::Relaxed);
     let trouble = reading.join().unwrap_or_default();

@@ -220,11 +220,6 @@ impl Reporter {
         self.last = Some(now);
     }
 
-    /// How things were when they were told last.
-    pub fn last(&self) -> Option<&Snapshot> {
-        self.last.as_ref()
-    }
-
     /// Tells how it was; `exit` is the process's exit code.
     pub fn summary(&mut self, end: &Snapshot, exit: u8) {
         self.line.finish_and_clear();

@@ -76,11 +76,6 @@ impl Description {
     }
 }
 
-/// The session description of a payloader's caps, as a session of its own: [`Description`] is for those that go on.
-pub fn session_description(rtp: &Rtp, caps: &gst::Caps) -> Option<String> {
-    Description::new(rtp, SystemTime::now()).of(caps)
-}
-
 fn described(address: SocketAddr, caps: &gst::Caps, id: u64, version: u64) -> Option<String> {
     let structure = caps.structure(0)?;
     let sets = ["sprop-parameter-sets", "sprop-sps"];
@@ -132,6 +127,10 @@ mod tests {
         Rtp { address: address.parse().unwrap(), payload_type: 98, sdp: None }
     }
 
+    fn description(address: &str) -> Description {
+        Description::new(&rtp(address), SystemTime::now())
+    }
+
     #[test]
     fn the_description_has_what_a_player_needs() {
         gst::init().unwrap();
@@ -140,7 +139,7 @@ mod tests {
             ssrc=(uint)7,timestamp-offset=(uint)3,seqnum-offset=(uint)9"
             .parse()
             .unwrap();
-        let text = session_description(&rtp("127.0.0.1:5004"), &caps).unwrap();
+        let text = description("127.0.0.1:5004").of(&caps).unwrap();
         for line in
             ["v=0", "c=IN IP4 127.0.0.1", "t=0 0", "m=video 5004 RTP/AVP 98", "a=rtpmap:98 H264/90000"]
         {
@@ -150,7 +149,7 @@ mod tests {
         assert!(fmtp.contains("sprop-parameter-sets=Z0LAHg==,aM48gA=="), "{fmtp}");
         assert!(fmtp.contains("packetization-mode=1"), "{fmtp}");
         assert!(!text.contains("offset") && !text.contains("ssrc"), "{text}");
-        let text = session_description(&rtp("[::1]:5004"), &caps).unwrap();
+        let text = description("[::1]:5004").of(&caps).unwrap();
         assert!(text.contains("c=IN IP6 ::1\r\n"), "{text}");
     }
 
@@ -197,7 +196,7 @@ mod tests {
         gst::init().unwrap();
         let caps: gst::Caps =
             "application/x-rtp,media=video,clock-rate=90000,encoding-name=H265".parse().unwrap();
-        assert_eq!(session_description(&rtp("127.0.0.1:5004"), &caps), None);
+        assert_eq!(description("127.0.0.1:5004").of(&caps), None);
     }
 
     #[test]

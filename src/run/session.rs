@@ -2,15 +2,16 @@
 
 //! The running pipeline: built from a plan, watched over its bus, and ended in time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cvmmap_ipc::Coherence;
 use gst::prelude::*;
 
+use super::bus::{Trouble, first_error};
 use super::encoder::EncoderSlot;
 use super::meter::Meter;
 use super::plan::{Codec, Input, Plan, Rtp};
@@ -267,7 +268,7 @@ impl Session {
 
     fn handle(&mut self, message: &gst::Message, reporter: &Reporter) -> Option<End> {
         match message.view() {
-            gst::MessageView::Error(error) => return Some(End::Failed(failure_of(error))),
+            gst::MessageView::Error(error) => return Some(End::Failed(failure_of(Trouble::of(error)))),
             gst::MessageView::Eos(_) => return Some(End::Eos),
             gst::MessageView::Warning(warning) => {
                 // The last line of the debug text has the cause.
@@ -412,12 +413,12 @@ fn add_rtp(
     let payloader = elements[elements.len() - 2].static_pad("src").expect("a payloader has a source pad");
     meter.watch_packets(&payloader);
     let Some(path) = rtp.sdp.clone() else { return Ok(()) };
-    let (address, payload_type, tell) = (rtp.address, rtp.payload_type, tell.clone());
+    let (description, tell) = (Mutex::new(rtp::Description::new(rtp, SystemTime::now())), tell.clone());
     // Written by the streaming thread: it comes before the first packet, and again only where the parameter sets change.
     payloader.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view()) {
-            let rtp = Rtp { address, payload_type, sdp: None };
-            if let Some(text) = rtp::session_description(&rtp, &caps.caps_owned()) {
+            let mut description = description.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Some(text) = description.of(&caps.caps_owned()) {
                 let event = match rtp::write_whole(&path, &text) {
                     Ok(()) => Event::Sdp(path.clone()),
                     Err(error) => Event::Warning(format!("--rtp-sdp '{}': {error}", path.display())),
@@ -477,23 +478,17 @@ fn gave_up(reason: &str) -> Failure {
 
 /// The error behind a state change that failed.
 fn error_of(bus: &gst::Bus) -> Failure {
-    let message = bus.pop_filtered(&[gst::MessageType::Error]);
-    match message.as_deref().map(gst::MessageRef::view) {
-        Some(gst::MessageView::Error(error)) => failure_of(error),
-        _ => Failure::new(Exit::Pipeline, "the pipeline does not start"),
-    }
+    let unknown = || Failure::new(Exit::Pipeline, "the pipeline does not start");
+    first_error(bus).map_or_else(unknown, failure_of)
 }
 
 /// Names and settings are what the source has errors for; all others are the pipeline's.
-fn failure_of(error: &gst::message::Error) -> Failure {
-    let source = error.src().and_then(|src| src.downcast_ref::<gst::Element>());
-    let factory = source.and_then(|element| element.factory()).map(|factory| factory.name());
-    let exit = match factory.as_deref() {
+fn failure_of(trouble: Trouble) -> Failure {
+    let exit = match trouble.factory.as_deref() {
         Some("cvmmapsrc") => Exit::Configuration,
         _ => Exit::Pipeline,
     };
-    let text = error.error().to_string();
-    Failure::new(exit, factory.map_or_else(|| text.clone(), |factory| format!("{factory}: {text}")))
+    Failure::new(exit, trouble.to_string())
 }
 
 fn name_of(message: &gst::Message) -> String {
