@@ -221,9 +221,8 @@ impl Reporter {
     }
 
     /// Tells how it was; `exit` is the process's exit code.
-    pub fn summary(&mut self, end: &Snapshot, exit: u8) {
+    pub fn summary(&self, end: &Snapshot, exit: u8) {
         self.line.finish_and_clear();
-        self.last = Some(end.clone());
         if self.silent {
             return;
         }
