@@ -42,7 +42,7 @@ const PATTERN: &str = "videotestsrc pattern=smpte";
 const RENDERED: usize = 8;
 /// Of each of the cameras on one machine.
 const CAMERAS: [usize; 3] = [1, 2, 4];
-/// Four of 720p at 30 fps, and their producers, take more than three quarters of two cores: some frames are too late.
+/// Four of 720p at 30 fps, and their producers, need one and a half of two cores, and lose frames to whatever else runs.
 const CAMERA_FPS: u32 = 15;
 const CAMERA_WARM_UP: f64 = 2.0;
 const CAMERA_SECONDS: f64 = 6.0;
