@@ -7,13 +7,18 @@
 //! Latency does not pile up, memory stays bounded, and no reference is broken.
 //!
 //! What was sent and is not acknowledged is only far away, not late. But where nothing of it is acknowledged for
-//! [`STALLED`], nobody is there.
+//! [`STALLED`], nobody is there. A young connection sends what comes at once over several round trips, until it knows
+//! that the path has room for it: that is not late either.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Nothing follows an access unit that has waited for so long.
+/// Nothing follows an access unit that has waited for so long, and for [`ROUND_TRIPS`].
 pub const LATE: Duration = Duration::from_millis(500);
+/// So often the window doubles until it holds a key frame and what follows it.
+pub const ROUND_TRIPS: u32 = 3;
+/// They take no longer than this, whatever the path.
+pub const LATER: Duration = Duration::from_secs(1);
 /// A server that acknowledges nothing for so long is given up.
 pub const STALLED: Duration = Duration::from_secs(3);
 
@@ -24,6 +29,8 @@ pub struct Underway {
     pub unsent: u64,
     /// Not acknowledged: these, and what was sent.
     pub unacknowledged: u64,
+    /// The path's shortest round trip, without queues; zero where that is not known.
+    pub round_trip: Duration,
 }
 
 /// The way to one server.
@@ -36,6 +43,7 @@ pub struct Backlog {
     acknowledged: u64,
     /// Something is not acknowledged.
     waiting: bool,
+    late: Duration,
     /// When something was last acknowledged, or there was nothing to acknowledge.
     progress: Instant,
     open: bool,
@@ -50,6 +58,7 @@ impl Backlog {
             sent: 0,
             acknowledged: 0,
             waiting: false,
+            late: LATE,
             progress: now,
             open: false,
         }
@@ -57,7 +66,7 @@ impl Backlog {
 
     /// Whether an access unit may follow, and counts it if so.
     pub fn admit(&mut self, now: Instant, key: bool, bytes: u64) -> bool {
-        if self.age(now) > LATE {
+        if self.age(now) > self.late {
             self.open = false;
         } else if key && self.marks.is_empty() {
             self.open = true;
@@ -74,6 +83,7 @@ impl Backlog {
         let done = |left: u64, before: u64| self.admitted.saturating_sub(left).max(before);
         let acknowledged = done(underway.unacknowledged, self.acknowledged);
         self.sent = done(underway.unsent, self.sent);
+        self.late = LATE + underway.round_trip.saturating_mul(ROUND_TRIPS).min(LATER);
         self.waiting = underway.unacknowledged > 0;
         if acknowledged > self.acknowledged || !self.waiting {
             self.progress = now;
@@ -115,7 +125,7 @@ mod tests {
 
     /// Nothing is sent but what is acknowledged.
     fn stuck(bytes: u64) -> Underway {
-        Underway { unsent: bytes, unacknowledged: bytes }
+        Underway { unsent: bytes, unacknowledged: bytes, ..Underway::default() }
     }
 
     #[test]
@@ -132,7 +142,9 @@ mod tests {
             })
             .count();
         assert_eq!(admitted, 16);
-        assert!(backlog.congested() && backlog.stalled(at(80)).is_none() && backlog.stalled(at(100)).is_some());
+        assert!(
+            backlog.congested() && backlog.stalled(at(80)).is_none() && backlog.stalled(at(100)).is_some()
+        );
         backlog.observe(at(100), stuck(500));
         assert!(backlog.stalled(at(101)).is_none(), "it moves");
         assert!(!backlog.admit(at(101), true, 1000), "what is late comes first");
@@ -151,8 +163,46 @@ mod tests {
                 let now = start + FRAME * n;
                 assert!(backlog.admit(now, n == 0, 1000), "frame {n} of a path of {frames_away} frames");
                 let unacknowledged = u64::from(n.min(frames_away)) * 1000;
-                backlog.observe(now, Underway { unsent: 0, unacknowledged });
+                backlog.observe(now, Underway { unacknowledged, ..Underway::default() });
                 assert!(!backlog.congested() && backlog.stalled(now).is_none());
+            }
+        }
+    }
+
+    /// 4 Mbit/s with a key frame of 60 kB, over a window that begins with ten segments and doubles each round trip.
+    #[test]
+    fn a_window_that_has_yet_to_open_is_not_late() {
+        for trip_ms in [1, 50, 100, 250, 400] {
+            let start = Instant::now();
+            let mut backlog = Backlog::new(start);
+            let (mut unsent, mut window, mut room) = (0, 14_480, 14_480);
+            let mut flying = VecDeque::new();
+            for ms in 0..10_000u64 {
+                let now = start + Duration::from_millis(ms);
+                if ms % 33 == 0 {
+                    let size = if ms == 0 { 60_000 } else { 16_500 };
+                    assert!(
+                        backlog.admit(now, ms == 0, size),
+                        "at {ms} ms with a round trip of {trip_ms} ms"
+                    );
+                    unsent += size;
+                }
+                // Each acknowledged byte makes room for itself and for another.
+                while flying.front().is_some_and(|(due, _)| *due <= ms) {
+                    let (_, bytes) = flying.pop_front().unwrap();
+                    room += 2 * bytes;
+                    window += bytes;
+                }
+                room = room.min(window);
+                let sent = unsent.min(room);
+                unsent -= sent;
+                room -= sent;
+                flying.push_back((ms + trip_ms, sent));
+                if ms % 50 == 0 {
+                    let unacknowledged = unsent + flying.iter().map(|(_, bytes)| bytes).sum::<u64>();
+                    let round_trip = Duration::from_millis(trip_ms);
+                    backlog.observe(now, Underway { unsent, unacknowledged, round_trip });
+                }
             }
         }
     }
@@ -162,7 +212,7 @@ mod tests {
         let start = Instant::now();
         let mut backlog = Backlog::new(start);
         assert!(backlog.admit(start, true, 1000));
-        let lost = Underway { unsent: 0, unacknowledged: 1000 };
+        let lost = Underway { unacknowledged: 1000, ..Underway::default() };
         backlog.observe(start + FRAME, lost);
         backlog.observe(start + STALLED, lost);
         assert!(backlog.stalled(start + STALLED).is_none());
@@ -175,16 +225,18 @@ mod tests {
         #[test]
         fn no_delta_follows_a_gap(
             steps in prop::collection::vec((0u64..200, any::<bool>(), 0u64..20_000, 0u64..20_000), 1..200),
+            round_trip in (0u64..5000).prop_map(Duration::from_millis),
         ) {
             let mut now = Instant::now();
             let mut backlog = Backlog::new(now);
             let mut whole = false;
             for (ms, key, unsent, flying) in steps {
                 now += Duration::from_millis(ms);
-                backlog.observe(now, Underway { unsent, unacknowledged: unsent + flying });
+                backlog.observe(now, Underway { unsent, unacknowledged: unsent + flying, round_trip });
                 let admitted = backlog.admit(now, key, 1000);
                 prop_assert!(!admitted || key || whole, "a delta frame without its reference");
-                prop_assert!(!admitted || backlog.age(now) <= LATE);
+                prop_assert!(!admitted || backlog.age(now) <= LATE + LATER);
+                prop_assert!(!admitted || backlog.age(now) <= LATE + round_trip * ROUND_TRIPS);
                 whole = admitted;
             }
         }
@@ -211,7 +263,7 @@ mod tests {
                     flying.pop_front();
                 }
                 let unacknowledged = unsent + flying.iter().map(|(_, bytes)| bytes).sum::<u64>();
-                backlog.observe(now, Underway { unsent, unacknowledged });
+                backlog.observe(now, Underway { unsent, unacknowledged, ..Underway::default() });
                 prop_assert!(!backlog.congested() && backlog.stalled(now).is_none());
             }
         }

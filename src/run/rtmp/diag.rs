@@ -5,6 +5,7 @@
 //! One socket is a question of microseconds; /proc/net/tcp, and a dump like it, walk the system's hash table.
 
 use std::io::{Error, ErrorKind, Result};
+use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -20,6 +21,8 @@ use super::backlog::Underway;
 const DATAGRAM: usize = 32 << 10;
 /// `tcpi_notsent_bytes` of `struct tcp_info` in linux/tcp.h, since Linux 4.6; the structure only ever grows at its end.
 const NOTSENT_AT: usize = 144;
+/// `tcpi_min_rtt`, in microseconds.
+const MIN_RTT_AT: usize = 148;
 
 /// A way to ask.
 pub struct Diag {
@@ -110,7 +113,9 @@ fn parse(datagram: &[u8]) -> Result<(Vec<InetResponse>, bool)> {
     while !rest.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(|error| broken(&error))?;
         match message.payload {
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => responses.push(*response),
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                responses.push(*response)
+            }
             NetlinkPayload::Done(_) => return Ok((responses, true)),
             NetlinkPayload::Error(error) => return Err(error.to_io()),
             _ => (),
@@ -128,8 +133,14 @@ fn underway(response: &InetResponse) -> Option<Underway> {
         Nla::TcpInfo(info) => Some(info),
         _ => None,
     })?;
-    let unsent = info.get(NOTSENT_AT..NOTSENT_AT + 4)?.try_into().map(u32::from_ne_bytes).ok()?;
-    Some(Underway { unsent: unsent.into(), unacknowledged: response.header.send_queue.into() })
+    let field = |at: usize| info.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
+    // All ones until it was measured.
+    let round_trip = field(MIN_RTT_AT)?.checked_add(1).map_or(0, |us| us - 1);
+    Some(Underway {
+        unsent: field(NOTSENT_AT)?.into(),
+        unacknowledged: response.header.send_queue.into(),
+        round_trip: Duration::from_micros(round_trip.into()),
+    })
 }
 
 #[cfg(test)]
@@ -139,13 +150,18 @@ mod tests {
     use proptest::prelude::*;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     /// `struct tcp_info` as far as Linux 4.6 had it.
-    fn info(notsent: u32) -> Vec<u8> {
+    fn info(notsent: u32, min_rtt: u32) -> Vec<u8> {
         let mut info = vec![0xEE; NOTSENT_AT];
         info.extend(notsent.to_ne_bytes());
+        info.extend(min_rtt.to_ne_bytes());
         info
+    }
+
+    fn nothing(underway: Underway) -> bool {
+        (underway.unsent, underway.unacknowledged) == (0, 0)
     }
 
     fn response(nlas: Vec<Nla>) -> InetResponse {
@@ -165,10 +181,15 @@ mod tests {
     #[test]
     fn a_kernel_that_does_not_tell_what_it_has_not_sent_is_told_apart() {
         let told = |bytes| underway(&response(vec![Nla::Tos(0), Nla::TcpInfo(bytes)]));
-        assert_eq!(told(info(1234)), Some(Underway { unsent: 1234, unacknowledged: 5000 }));
-        let newer = [info(1234), vec![9; 200]].concat();
-        assert_eq!(told(newer), Some(Underway { unsent: 1234, unacknowledged: 5000 }));
-        assert_eq!(told(info(1234)[..NOTSENT_AT + 3].to_vec()), None);
+        let expected = |ms| {
+            let round_trip = Duration::from_millis(ms);
+            Some(Underway { unsent: 1234, unacknowledged: 5000, round_trip })
+        };
+        assert_eq!(told(info(1234, 20_000)), expected(20));
+        assert_eq!(told(info(1234, u32::MAX)), expected(0), "it was not measured yet");
+        assert_eq!(told([info(1234, 20_000), vec![9; 200]].concat()), expected(20));
+        assert_eq!(told(info(1234, 20_000)[..MIN_RTT_AT + 3].to_vec()), None);
+        assert_eq!(told(vec![]), None);
         assert_eq!(underway(&response(vec![Nla::Other(DefaultNla::new(200, vec![1; 300]))])), None);
     }
 
@@ -205,7 +226,7 @@ mod tests {
         let (mut peer, _) = listener.accept().unwrap();
         let mut diag = Diag::open().unwrap();
         let [socket] = &diag.connections_to(port).unwrap()[..] else { panic!("not one socket") };
-        assert_eq!(diag.underway(socket).unwrap(), Underway::default());
+        assert!(nothing(diag.underway(socket).unwrap()));
         sender.set_nonblocking(true).unwrap();
         let mut sent = 0;
         while let Ok(bytes) = sender.write(&[0; 65536]) {
@@ -216,7 +237,7 @@ mod tests {
         assert!(underway.unacknowledged <= sent as u64, "{underway:?} of {sent}");
         std::thread::spawn(move || while peer.read(&mut [0; 65536]).is_ok_and(|bytes| bytes > 0) {});
         let end = Instant::now() + Duration::from_secs(30);
-        while diag.underway(socket).unwrap() != Underway::default() {
+        while !nothing(diag.underway(socket).unwrap()) {
             assert!(Instant::now() < end, "it never drains");
         }
         let gone = socket.clone();
@@ -233,6 +254,6 @@ mod tests {
         let _sender = TcpStream::connect(("::1", port)).unwrap();
         let mut diag = Diag::open().unwrap();
         let [socket] = &diag.connections_to(port).unwrap()[..] else { panic!("not one socket") };
-        assert_eq!(diag.underway(socket).unwrap(), Underway::default());
+        assert!(nothing(diag.underway(socket).unwrap()));
     }
 }

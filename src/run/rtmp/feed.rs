@@ -128,6 +128,7 @@ impl Feed {
             Underway {
                 unsent: in_system.unsent + waiting,
                 unacknowledged: in_system.unacknowledged + waiting,
+                ..in_system
             },
         );
         Some(Look {
