@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Peer, median, pin, row, usage};
+use common::{CvMmapPeer, Peer, median, ms, percentile, pin, row, unique, usage};
 use cvmmap_ipc::clock::unix_now_ns;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use cvmmap_ipc::{
@@ -69,45 +69,8 @@ fn bytes(size: &str) -> usize {
     dimensions(size).iter().map(|side| *side as usize).product()
 }
 
-fn ms(ns: u64) -> String {
-    format!("{:.3} ms", ns as f64 / 1e6)
-}
-
-fn percentile(values: &mut [u64], percent: usize) -> u64 {
-    values.sort_unstable();
-    values[(values.len() - 1) * percent / 100]
-}
-
-fn unique(name: &str) -> String {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    format!("{name}-{}-{n}", std::process::id())
-}
-
-/// A cv-mmap producer that is killed at the end, and cleaned up after.
-struct CvMmapPeer {
-    name: String,
-    process: Peer,
-}
-
-impl CvMmapPeer {
-    fn new(size: Size, fps: &str) -> Self {
-        let name = unique("bench");
-        let process = Peer::new(&["child-producer", &name, size, fps]);
-        while !cvmmap_ipc::peek_segment(&format!("cvmmap_{name}")).is_ok_and(|info| info.header.is_ok()) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self { name, process }
-    }
-}
-
-impl Drop for CvMmapPeer {
-    fn drop(&mut self) {
-        let _ = self.process.0.kill();
-        let _ = self.process.0.wait();
-        let _ = std::fs::remove_file(format!("/dev/shm/cvmmap_{}", self.name));
-        let _ = std::fs::remove_file(format!("/tmp/cvmmap_{}", self.name));
-    }
+fn producer(size: Size, fps: &str) -> CvMmapPeer {
+    CvMmapPeer::new("bench", |name| Peer::new(&["child-producer", name, size, fps]))
 }
 
 /// A shmsink in a process of its own.
@@ -237,7 +200,7 @@ fn next_arrival(reader: &mut Reader) -> cvmmap_ipc::Arrival {
 /// Each frame is copied by one of the three ways in turn, so that all see equally cold frames.
 fn snapshot(size: Size, verify_limit: f64) {
     pin(CONSUMER_CORE);
-    let producer = CvMmapPeer::new(size, "30");
+    let producer = producer(size, "30");
     let name = &producer.name;
     let target: Target = name.parse().unwrap();
     let [mut metadata, mut verify] = [Coherence::Metadata, Coherence::Verify]
@@ -338,7 +301,7 @@ fn latency() {
     const FRAMES: usize = 160;
     let mut runs: Vec<[u64; 5]> = Vec::new();
     for _ in 0..RUNS {
-        let producer = CvMmapPeer::new(BGR1080, "30");
+        let producer = producer(BGR1080, "30");
         let name = &producer.name;
         let bare = bare_wake_and_copy(name, FRAMES);
         let line = format!("cvmmapsrc name=src uri=cvmmap://{name} ! fakesink sync=false");
@@ -431,7 +394,7 @@ fn cpu() {
     const FRAMES: &str = "150";
     let mut runs: Vec<[f64; 3]> = Vec::new();
     for _ in 0..RUNS {
-        let producer = CvMmapPeer::new(BGR1080, "30");
+        let producer = producer(BGR1080, "30");
         let name = &producer.name;
         let ours = Peer::new(&["child-cpu-cvmmap", name, FRAMES]).output();
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/python_reader.py");
@@ -465,7 +428,7 @@ fn soak(frames: u64) {
     pin(CONSUMER_CORE);
     gst::init().unwrap();
     gstcvmmap::plugin_register_static().unwrap();
-    let producer = CvMmapPeer::new("640x360x3", "500");
+    let producer = producer("640x360x3", "500");
     let line = format!("cvmmapsrc name=src uri=cvmmap://{} ! fakesink sync=false", producer.name);
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     let source = pipeline.by_name("src").unwrap();

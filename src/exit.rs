@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+use crate::redact;
+
 /// Why a command ended without success. The number is the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,9 +40,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that ends the process with `exit`.
+    /// A failure that ends the process with `exit`. Secrets of URLs in the message are not kept.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: redact::text(&message.into()) }
     }
 
     /// Tells a user what was wrong with the arguments.

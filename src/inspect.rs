@@ -2,7 +2,6 @@
 
 //! `cvmmap-streamer inspect`: what a producer publishes, how fast, and how many frames tear.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use cvmmap_ipc::{
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, configuration};
 use crate::pattern::Pattern;
+use crate::tell;
 
 /// Show a target's names, header and planes, and measure its frames for a while.
 #[derive(Debug, clap::Args)]
@@ -75,9 +75,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None => info,
     });
     let report = report(args, segment.map_err(|refusal| refusal.to_string()), &measured);
-    let shown = if args.json { format!("{report}\n") } else { text(&report) };
-    // A reader that has seen enough closes the pipe; that is no failure.
-    let _ = std::io::stdout().write_all(shown.as_bytes());
+    let shown = if args.json { report.to_string() } else { text(&report) };
+    tell::result(shown.trim_end_matches('\n'));
     if measured.counters.announced == 0 {
         let message = format!("{}: no frame was announced in {} s", args.target, args.seconds);
         return Err(Failure::new(Exit::Timeout, message));

@@ -9,6 +9,8 @@
 //! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
 //! - [`smoke`]: each row of the [`matrix`] to a server and back;
 //! - [`suite`]: acceptance and fault rows over processes of all of these;
+//! - [`tell`]: stdout and stderr that may be closed pipes;
+//! - [`redact`]: secrets of URLs;
 //! - [`exit`]: the table of exit codes.
 
 #![forbid(unsafe_code)]
@@ -18,7 +20,9 @@ pub mod inspect;
 pub mod matrix;
 pub mod pattern;
 pub mod receive;
+pub mod redact;
 pub mod run;
 pub mod sim;
 pub mod smoke;
 pub mod suite;
+pub mod tell;

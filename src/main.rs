@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{exit::Failure, inspect, run, sim, smoke, suite};
+use cvmmap_streamer::{exit::Failure, inspect, run, sim, smoke, suite, tell};
 
 /// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
 #[derive(Parser)]
@@ -47,6 +47,6 @@ fn main() -> ExitCode {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    eprintln!("error: {failure}");
+    tell::talk(format_args!("error: {failure}"));
     failure.exit.into()
 }

@@ -14,11 +14,12 @@ use url::Url;
 use crate::exit::{Exit, Failure, configuration};
 use crate::matrix::{ROWS, Row, parse};
 use crate::pattern::Pattern;
+use crate::run::bus::first_error;
 use crate::run::plan::{Encoding, Input, Plan, Rtmp, candidates, checked_url, resolve_server};
 use crate::run::register_elements;
 use crate::run::report::Reporter;
 use crate::run::session::Session;
-use crate::sim;
+use crate::{sim, tell};
 
 const SIZE: (u32, u32) = (640, 360);
 const FPS: u32 = 30;
@@ -30,8 +31,8 @@ const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// Publish each row of the matrix to a server, and read it back.
 ///
 /// One line per row, with the exit code that the row alone would have: 0 pass, 1 the server refused the publication, 4
-/// fewer pictures came back than asked for, 7 pictures that are not ours, 124 none. The process ends with that of the
-/// first row that failed.
+/// fewer pictures came back than asked for, 7 pictures that are not ours, 124 none, or no publication in time. The
+/// process ends with that of the first row that failed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// rtmp://HOST[:PORT]/APPLICATION/KEY; each row is published as KEY-h264, KEY-h265-enhanced, KEY-h265-domestic
@@ -59,13 +60,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut first = None;
     for row in rows {
         if row.rtmp.is_none() {
-            println!("{}: skip: no server has a part in RTP", row.name);
+            tell::result(format_args!("{}: skip: no server has a part in RTP", row.name));
             continue;
         }
         match try_row(row, &url, args) {
-            Ok(pictures) => println!("{}: pass (exit 0): {pictures} pictures came back", row.name),
+            Ok(pictures) => {
+                tell::result(format_args!("{}: pass (exit 0): {pictures} pictures came back", row.name))
+            }
             Err(failure) => {
-                println!("{}: fail (exit {}): {failure}", row.name, failure.exit as u8);
+                tell::result(format_args!("{}: fail (exit {}): {failure}", row.name, failure.exit as u8));
                 first.get_or_insert(Failure::new(failure.exit, format!("{}: {failure}", row.name)));
             }
         }
@@ -78,22 +81,23 @@ fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
     let suffix = row.name.trim_start_matches("rtmp-");
     let path = format!("{}-{suffix}", url.path().trim_end_matches('/'));
     url.set_path(&path);
+    let plan = plan(row, url.clone())?;
     let deadline = Instant::now() + Duration::from_millis(args.timeout_ms);
     let stop = Arc::new(AtomicBool::new(false));
-    let reader = Reader { url: url.clone(), row: *row, stop: stop.clone(), seen: Arc::default() };
+    let reader = Reader { url, row: *row, stop: stop.clone(), seen: Arc::default() };
     let seen = reader.seen.clone();
     let reading = std::thread::spawn(move || reader.read());
     std::thread::sleep(READER_FIRST);
 
-    let published = Session::start(&plan(row, url)?).and_then(|session| {
-        let ended = stop.clone();
+    let ended = Session::start(&plan).and_then(|session| {
+        let over = stop.clone();
         let enough = args.frames;
         let counted = seen.clone();
         // Ends the session when enough came back, or time is up.
         std::thread::spawn(move || {
-            while !ended.load(Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 if counted.ours.load(Ordering::Relaxed) >= enough || Instant::now() > deadline {
-                    ended.store(true, Ordering::Relaxed);
+                    over.store(true, Ordering::Relaxed);
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -102,14 +106,18 @@ fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
     });
     stop.store(true, Ordering::Relaxed);
     let trouble = reading.join().unwrap_or_default();
-    published.map_err(|failure| Failure::new(failure.exit, format!("publishing: {failure}")))?;
-    judge(&seen, args.frames, &trouble)
+    let end = ended.map_err(|failure| Failure::new(failure.exit, format!("publishing: {failure}")))?;
+    let published = end.rtmp.is_some_and(|(.., connections)| connections > 0);
+    judge(&seen, args.frames, published, &trouble)
 }
 
-fn judge(seen: &Seen, wanted: u64, trouble: &str) -> Result<u64, Failure> {
+fn judge(seen: &Seen, wanted: u64, published: bool, trouble: &str) -> Result<u64, Failure> {
     let (pictures, ours) = (seen.pictures.load(Ordering::Relaxed), seen.ours.load(Ordering::Relaxed));
     match (pictures, ours) {
         _ if ours >= wanted => Ok(ours),
+        (0, _) if !published => {
+            Err(Failure::new(Exit::Timeout, "publishing never began: the server did not let us in time"))
+        }
         (0, _) => {
             Err(Failure::new(Exit::Timeout, format!("it was published, but nothing came back: {trouble}")))
         }
@@ -203,9 +211,8 @@ impl Reader {
         let mut last = None;
         while !self.stop.load(Ordering::Relaxed) {
             let Some(sample) = sink.try_pull_sample(TICK) else {
-                let message = bus.pop_filtered(&[gst::MessageType::Error]);
-                if let Some(gst::MessageView::Error(error)) = message.as_deref().map(gst::MessageRef::view) {
-                    return Err(error.error().to_string());
+                if let Some(error) = first_error(&bus) {
+                    return Err(error.text);
                 }
                 if sink.is_eos() {
                     return Err("the server ended the stream".into());

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::flv::free_port;
 use common::*;
 use serde_json::Value;
 
@@ -41,6 +42,33 @@ fn inspect_of_nobody_tells_the_names_and_times_out() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["segment"]["error"], format!("segment 'cvmmap_{target}' does not exist"));
     assert!(text(&output.stderr).contains("no frame was announced"), "{}", text(&output.stderr));
+}
+
+/// Whoever reads may have seen enough; that panicked once, with exit code 101.
+#[test]
+fn closed_pipes_end_nothing() {
+    let closed = || std::io::pipe().unwrap().1;
+    let target = unique("closed");
+    let plan = "run --uri cam0 --codec h264 --encoder software --rtp --rtp-endpoint 127.0.0.1:9";
+    let dummy = "run --input-mode dummy --codec h264 --dummy-frames 5 --rtp --rtp-endpoint 127.0.0.1:9";
+    for (line, code) in [
+        (format!("{plan} --print-plan"), 0),
+        (format!("{dummy} --encoder nosuchenc"), 5),
+        (format!("{dummy} --dummy-width 64 --dummy-height 64 --encoder software --json"), 0),
+        (format!("sim {target} --frames 2 --size 64x64"), 0),
+        (format!("sim {target} --frames 2 --size 64x64 --json"), 0),
+        (format!("inspect {target} --seconds 0.1"), 124),
+        (format!("rtp-receive --port {} --expect-pt 96 --codec h264 --timeout-ms 100", free_port()), 124),
+        ("smoke rtmp://127.0.0.1/live/cam0 --rows rtp-h264".into(), 0),
+    ] {
+        let mut command = streamer();
+        command.args(line.split_whitespace()).stdout(closed()).stderr(closed());
+        let mut process = Process::spawn(&mut command);
+        // Holds the closed ends too.
+        drop(command);
+        wait_for("it to end", || process.0.try_wait().unwrap().is_some());
+        assert_eq!(process.0.wait().unwrap().code(), Some(code), "{line}");
+    }
 }
 
 #[test]

@@ -48,6 +48,16 @@ fn a_server_that_passes_nothing_on_fails_that_row_alone() {
     assert_eq!(err.matches("error: ").count(), 1, "{err}");
 }
 
+/// It takes connections, and says nothing.
+#[test]
+fn a_handshake_that_hangs_is_not_told_as_published() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtmp://{}/live/cam0", server.local_addr().unwrap());
+    let (code, out, err) = smoke(&[&url, "--rows", "rtmp-h264", "--timeout-ms", "2000"]);
+    assert_eq!(code, Some(124), "{out}{err}");
+    assert!(out.contains("rtmp-h264: fail (exit 124): publishing never began"), "{out}");
+}
+
 #[test]
 fn what_cannot_work_is_told() {
     let nobody = format!("rtmp://127.0.0.1:{}/live/cam0", free_port());

@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 pub fn row(what: &str, ours: &str, peer: &str, ratio: f64, limit: f64) {
     let verdict = if ratio <= limit { "met" } else { "MISSED" };
@@ -15,6 +16,22 @@ pub fn row(what: &str, ours: &str, peer: &str, ratio: f64, limit: f64) {
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+pub fn percentile(values: &mut [u64], percent: usize) -> u64 {
+    values.sort_unstable();
+    values[(values.len() - 1) * percent / 100]
+}
+
+pub fn ms(ns: u64) -> String {
+    format!("{:.3} ms", ns as f64 / 1e6)
+}
+
+/// A name that no other process or call has.
+pub fn unique(name: &str) -> String {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("{name}-{}-{n}", std::process::id())
 }
 
 pub fn pin(core: usize) {
@@ -34,10 +51,19 @@ impl Peer {
     }
 
     /// The number that it prints at its end.
-    pub fn output(mut self) -> f64 {
+    pub fn output(self) -> f64 {
+        self.outputs()[0]
+    }
+
+    /// The numbers that it prints at its end.
+    pub fn outputs(mut self) -> Vec<f64> {
         let mut text = String::new();
         self.0.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
-        text.trim().parse().unwrap_or_else(|_| panic!("a child printed {text:?}"))
+        let numbers: Result<Vec<f64>, _> = text.split_whitespace().map(str::parse).collect();
+        numbers
+            .ok()
+            .filter(|numbers| !numbers.is_empty())
+            .unwrap_or_else(|| panic!("a child printed {text:?}"))
     }
 }
 
@@ -45,6 +71,33 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A cv-mmap producer that is killed at the end, and cleaned up after.
+pub struct CvMmapPeer {
+    pub name: String,
+    pub process: Peer,
+}
+
+impl CvMmapPeer {
+    /// Returns when its names are there.
+    pub fn new(kind: &str, start: impl FnOnce(&str) -> Peer) -> Self {
+        let name = unique(kind);
+        let process = start(&name);
+        while !cvmmap_ipc::peek_segment(&format!("cvmmap_{name}")).is_ok_and(|info| info.header.is_ok()) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { name, process }
+    }
+}
+
+impl Drop for CvMmapPeer {
+    fn drop(&mut self) {
+        let _ = self.process.0.kill();
+        let _ = self.process.0.wait();
+        let _ = std::fs::remove_file(format!("/dev/shm/cvmmap_{}", self.name));
+        let _ = std::fs::remove_file(format!("/tmp/cvmmap_{}", self.name));
     }
 }
 
@@ -63,4 +116,16 @@ pub fn cpu_ns() -> u64 {
     let usage = usage();
     let ns = |time: libc::timeval| (time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64) * 1000;
     ns(usage.ru_utime) + ns(usage.ru_stime)
+}
+
+/// CPU time of another process so far, in nanoseconds.
+pub fn cpu_ns_of(pid: u32) -> u64 {
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both calls write through a pointer to a value of that type, and nowhere else.
+    let failed = unsafe {
+        libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) != 0
+            || libc::clock_gettime(clock, &mut time) != 0
+    };
+    // It has ended; nobody uses what it said last.
+    if failed { 0 } else { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 }
 }

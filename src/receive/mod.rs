@@ -24,6 +24,7 @@ use serde::Serialize;
 
 pub use self::nal::Codec;
 use crate::exit::{Exit, Failure, configuration};
+use crate::tell;
 
 /// Sockets are read in pieces of this length, so that deadlines and signals are seen.
 const NAP: Duration = Duration::from_millis(20);
@@ -75,7 +76,7 @@ impl Findings {
         self.error_count += 1;
         self.exit.get_or_insert(breach.exit);
         if self.errors.len() < ERRORS_SHOWN {
-            eprintln!("found: {}", breach.what);
+            tell::talk(format_args!("found: {}", breach.what));
             self.errors.push(breach.what);
         }
     }
@@ -183,10 +184,8 @@ fn conclude(
     verdict: Result<(), Failure>,
     summary: impl FnOnce(u8) -> serde_json::Value,
 ) -> Result<(), Failure> {
-    use std::io::Write;
     let exit = verdict.as_ref().err().map_or(0, |failure| failure.exit as u8);
-    // A reader that has seen enough closes the pipe; that is no failure.
-    let _ = writeln!(std::io::stdout(), "{}", summary(exit));
+    tell::result(summary(exit));
     verdict
 }
 

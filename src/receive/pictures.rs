@@ -17,6 +17,7 @@ use serde_json::json;
 use super::{Breach, Codec};
 use crate::exit::{Exit, Failure, configuration};
 use crate::pattern::Pattern;
+use crate::tell;
 
 /// Access units that a decoder may hold back before one that came out later shows that they are missing.
 const HELD_BACK: u64 = 64;
@@ -288,7 +289,7 @@ fn show(sample: &gst::Sample, decoded_unix_ns: u64, waiting: &mut Waiting, seen:
     if let Some(log) = &mut seen.log
         && let Err(error) = writeln!(log, "{line}")
     {
-        eprintln!("the frames log ends here: {error}");
+        tell::talk(format_args!("the frames log ends here: {error}"));
         seen.log = None;
     }
 }

@@ -17,6 +17,7 @@ use super::judge::{Frame, Judge, Mode, Told, Video};
 use super::pictures::{self, Decoder, Input, Pictures};
 use super::{Findings, Limits, NAP, Reached, Watch, conclude, configuration, verdict};
 use crate::exit::Failure;
+use crate::tell;
 
 /// Receive buffer with `--stall-after`: so little that the sender soon feels that nobody reads.
 const SMALL_BUFFER: usize = 16 << 10;
@@ -153,7 +154,7 @@ fn listen(args: &Args) -> Result<TcpListener, Failure> {
         rustix::net::sockopt::set_socket_recv_buffer_size(&listener, SMALL_BUFFER)
             .map_err(|error| failed(error.into()))?;
     }
-    eprintln!("listening on rtmp://{address}");
+    tell::talk(format_args!("listening on rtmp://{address}"));
     Ok(listener)
 }
 
@@ -176,9 +177,9 @@ impl Server {
         while !self.over() {
             match listener.accept() {
                 Ok((stream, peer)) => {
-                    eprintln!("{peer} connected");
+                    tell::talk(format_args!("{peer} connected"));
                     Connection::serve(self, stream)?;
-                    eprintln!("{peer} has gone");
+                    tell::talk(format_args!("{peer} has gone"));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.watch.sleep(NAP),
                 // The peer gave up while it waited.
@@ -239,7 +240,7 @@ impl Server {
         let (Some(after), Some(ms)) = (self.args.stall_after, self.args.stall_ms) else { return };
         if !self.stalled && self.counted.frames >= after {
             self.stalled = true;
-            eprintln!("not reading for {ms} ms");
+            tell::talk(format_args!("not reading for {ms} ms"));
             self.watch.sleep(Duration::from_millis(ms));
         }
     }

@@ -16,6 +16,7 @@ use super::{
     Breach, Codec, Exit, Failure, Findings, Limits, NAP, Reached, Watch, conclude, configuration, packets,
     verdict,
 };
+use crate::tell;
 
 /// Room for a second of video at hundreds of megabits, so that a busy machine loses none; the kernel may give less.
 const SOCKET_BUFFER: usize = 8 << 20;
@@ -108,7 +109,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let pictures = Pictures::new(args.limits.frames_log.as_deref())?;
     gst::init().map_err(configuration)?;
     let judge = packets::Judge::new(args.codec, args.expect_pt, args.b_frames);
-    eprintln!("listening on udp {address}");
+    tell::talk(format_args!("listening on udp {address}"));
     let mut receiver = Receiver {
         args,
         watch,

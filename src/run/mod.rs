@@ -6,17 +6,22 @@
 //! - [`stage`], [`tune`]: elements with their settings, as the pipeline and as a launch line;
 //! - [`encoder`]: the encoder in use, and the next one when it fails;
 //! - [`rtp`], [`rtmp`]: the two ways out;
+//! - [`bus`]: errors that elements post;
 //! - [`meter`], [`report`]: what passes, and how it is told;
+//! - [`quiet`]: what libraries complain of, not more often than it helps;
 //! - [`session`]: all of that as one running pipeline.
 
+pub mod bus;
 pub mod encoder;
 pub mod meter;
 pub mod plan;
+pub mod quiet;
 pub mod report;
 pub mod rtmp;
 pub mod rtp;
 pub mod session;
 pub mod stage;
+mod teardown;
 pub mod tune;
 
 use std::sync::Arc;
@@ -26,6 +31,7 @@ pub use self::plan::{Args, Plan};
 use self::report::Reporter;
 use self::session::Session;
 use crate::exit::{Exit, Failure, configuration};
+use crate::tell;
 
 /// Streams until the input ends or a signal comes; a second signal ends the process at once.
 ///
@@ -35,9 +41,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let plan = args.resolve()?;
     register_elements()?;
     if plan.print {
-        println!("{}", session::launch_line(&plan)?);
+        tell::result(session::launch_line(&plan)?);
         return Ok(());
     }
+    quiet::hold_back_repeats();
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let at_once = i32::from(Exit::Interrupted as u8);
@@ -46,7 +53,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         signal_hook::flag::register(signal, interrupted.clone()).map_err(configuration)?;
     }
     let mut reporter = Reporter::new(plan.json);
-    Session::start(&plan)?.run(&interrupted, &mut reporter)
+    Session::start(&plan)?.run(&interrupted, &mut reporter).map(drop)
 }
 
 /// Initialises GStreamer, with the elements that are linked into this program.

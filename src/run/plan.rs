@@ -2,8 +2,9 @@
 
 //! From raw arguments to what will run: every rule about arguments is here.
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -12,7 +13,10 @@ use cvmmap_ipc::{Coherence, Target};
 use url::Url;
 
 use crate::exit::{Exit, Failure, configuration};
-use crate::sim;
+use crate::{redact, sim};
+
+/// Of what the encoder is told.
+const MAX_FPS: u32 = 1000;
 
 /// Stream a producer's pictures over RTP, RTMP or both, from one encoder.
 #[derive(Debug, clap::Args)]
@@ -46,9 +50,9 @@ pub struct Args {
     /// In kbit/s
     #[arg(long, value_name = "KBPS", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=800_000))]
     bitrate: u32,
-    /// Frame rate that the encoder is told, which the wire does not: bits are shared out by it
-    #[arg(long, value_name = "FPS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    fps: u32,
+    /// Frame rate that the encoder shares its bits out by; the wire tells none [default: 30, or --dummy-fps]
+    #[arg(long, value_name = "FPS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_FPS)))]
+    fps: Option<u32>,
     /// Frames from one key frame to the next
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     gop: u32,
@@ -59,7 +63,7 @@ pub struct Args {
     /// Send RTP over UDP
     #[arg(long, requires = "rtp_endpoint")]
     rtp: bool,
-    /// Where RTP goes
+    /// Where RTP goes; one receiver, so no multicast address
     #[arg(long, value_name = "HOST:PORT", requires = "rtp")]
     rtp_endpoint: Option<String>,
     #[arg(long, value_name = "96..127", default_value_t = 96, value_parser = clap::value_parser!(u8).range(96..=127))]
@@ -279,7 +283,7 @@ impl Args {
             codec: self.codec,
             candidates: candidates(&self.encoder, self.codec)?,
             bitrate: self.bitrate,
-            fps: self.fps,
+            fps: self.told_fps(),
             gop: self.gop,
             b_frames: self.b_frames,
         };
@@ -301,6 +305,7 @@ impl Args {
             .map(|(host, port)| {
                 let given = self.rtp_endpoint.as_deref().unwrap_or_default();
                 let address = resolve("--rtp-endpoint", given, host, port)?;
+                check_unicast(given, address.ip())?;
                 Ok(Rtp { address, payload_type: self.rtp_payload_type, sdp: self.rtp_sdp.clone() })
             })
             .transpose()?;
@@ -348,6 +353,15 @@ impl Args {
         }
     }
 
+    /// The simulator's rate is known.
+    fn told_fps(&self) -> u32 {
+        let input = match self.input_mode {
+            InputMode::Cvmmap => 30.0,
+            InputMode::Dummy => self.dummy_fps,
+        };
+        self.fps.unwrap_or((input.ceil() as u32).clamp(1, MAX_FPS))
+    }
+
     fn checked_mode(&self) -> Result<RtmpMode, Failure> {
         match (self.codec, self.rtmp_mode) {
             (Codec::H264, Some(RtmpMode::Domestic)) => Err(Failure::usage(
@@ -372,7 +386,7 @@ impl Args {
             Ok(_) => return Ok(()),
             Err(error) => error.to_string(),
         };
-        Err(Failure::usage(format!("--nats-url '{}': {rule}", self.nats_url)))
+        Err(Failure::usage(format!("--nats-url '{}': {rule}", redact::url(&self.nats_url))))
     }
 }
 
@@ -398,6 +412,7 @@ pub(crate) fn candidates(choice: &str, codec: Codec) -> Result<Vec<String>, Fail
 /// The form of RTMP URLs that servers expect: an application and a stream. `flag` is what the user gave it as.
 pub(crate) fn checked_url(flag: &str, given: &str) -> Result<Url, Failure> {
     let refused = |rule: &str| {
+        let given = redact::url(given);
         Failure::usage(format!("{flag} '{given}': {rule}; the form is rtmp://HOST[:PORT]/APPLICATION/STREAM"))
     };
     let url = Url::parse(given).map_err(|error| refused(&error.to_string()))?;
@@ -419,7 +434,7 @@ pub(crate) fn checked_url(flag: &str, given: &str) -> Result<Url, Failure> {
 
 /// Whether an RTMP URL's host is known.
 pub(crate) fn resolve_server(flag: &str, url: &Url) -> Result<(), Failure> {
-    resolve(flag, url.as_str(), url.host_str().unwrap_or_default(), rtmp_port(url)).map(drop)
+    resolve(flag, &redact::url(url.as_str()), url.host_str().unwrap_or_default(), rtmp_port(url)).map(drop)
 }
 
 /// The port of an RTMP URL.
@@ -456,17 +471,53 @@ fn resolve(flag: &str, given: &str, host: &str, port: u16) -> Result<SocketAddr,
     found.next().ok_or_else(|| failed("it has no address".into()))
 }
 
+/// A receiver has one address.
+fn check_unicast(given: &str, address: IpAddr) -> Result<(), Failure> {
+    let kind = match address.to_canonical() {
+        ip if ip.is_multicast() => "multicast",
+        IpAddr::V4(ip) if ip.is_broadcast() => "broadcast",
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!(
+        "--rtp-endpoint '{given}': {address} is a {kind} address; RTP goes to one receiver, over unicast"
+    )))
+}
+
 /// Whether a file could be written beside `path`'s final name; nothing stays behind.
-fn check_writable(flag: &str, path: &std::path::Path) -> Result<(), Failure> {
+fn check_writable(flag: &str, path: &Path) -> Result<(), Failure> {
     let failed = |why: &dyn std::fmt::Display| configuration(format!("{flag} '{}': {why}", path.display()));
-    if path.file_name().is_none() || path.is_dir() {
-        return Err(failed(&"it is a folder, not a file"));
+    let path = destination(path).map_err(|error| failed(&error))?;
+    tempfile::tempfile_in(folder_of(&path)).map(drop).map_err(|error| failed(&error))
+}
+
+/// The file that a path means, links followed, if it can be replaced as a whole.
+///
+/// # Errors
+/// Says what else is there: a device or a pipe would become a file, and nobody who holds it would read a thing.
+pub(crate) fn destination(path: &Path) -> io::Result<PathBuf> {
+    const LINKS: usize = 40;
+    let refused = |what: &str| Err(io::Error::other(what));
+    let no_file = "it is no regular file, and a session description replaces a file as a whole";
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        if path.file_name().is_none() || path.is_dir() {
+            return refused("it is a folder, not a file");
+        }
+        let folder = folder_of(&path).canonicalize()?;
+        // /dev/stdout leads here: an open file, whatever its kind.
+        if folder.starts_with("/proc") || path.metadata().is_ok_and(|found| !found.is_file()) {
+            return refused(no_file);
+        }
+        match path.read_link() {
+            Ok(target) => path = folder.join(target),
+            Err(_) => return Ok(path),
+        }
     }
-    tempfile::tempfile_in(folder_of(path)).map(drop).map_err(|error| failed(&error))
+    refused("too many symbolic links")
 }
 
 /// The folder that a file lies in.
-pub(crate) fn folder_of(path: &std::path::Path) -> &std::path::Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref())
 }
 

@@ -2,7 +2,6 @@
 
 //! What a session tells: events and a status line for people on stderr, JSON lines for machines on stdout.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::meter::{Latency, Totals};
 use super::rtmp::{Counters, Link};
+use crate::{redact, tell};
 
 /// Something that a person would ask about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +48,12 @@ impl Event {
             Self::Source(state) => format!("source: {state}"),
             Self::Sdp(path) => format!("session description written to {}", path.display()),
             Self::Rtmp(Link::Waiting(reason, wait)) => {
+                let reason = redact::text(reason);
                 format!("warning: rtmp: {reason}; next attempt in {:.2} s", wait.as_secs_f64())
             }
-            Self::Rtmp(Link::GaveUp(reason)) => format!("warning: rtmp: gave up: {reason}"),
+            Self::Rtmp(Link::GaveUp(reason)) => {
+                format!("warning: rtmp: gave up: {}", redact::text(reason))
+            }
             Self::Rtmp(link) => format!("rtmp: {}", link.name()),
             Self::Warning(text) => format!("warning: {text}"),
             Self::Ending(why) => format!("ending: {why}"),
@@ -67,8 +70,10 @@ impl Event {
             Self::Sdp(path) => json!({"event": "sdp", "path": path}),
             Self::Rtmp(link) => {
                 let (reason, wait) = match link {
-                    Link::Waiting(reason, wait) => (Some(reason), Some(wait.as_millis() as u64)),
-                    Link::GaveUp(reason) => (Some(reason), None),
+                    Link::Waiting(reason, wait) => {
+                        (Some(redact::text(reason)), Some(wait.as_millis() as u64))
+                    }
+                    Link::GaveUp(reason) => (Some(redact::text(reason)), None),
                     _ => (None, None),
                 };
                 json!({"event": "rtmp", "state": link.name(), "reason": reason, "wait_ms": wait})
@@ -191,10 +196,10 @@ impl Reporter {
                 .as_object_mut()
                 .expect("an object")
                 .extend(event.json().as_object().cloned().unwrap_or_default());
-            print_line(&value);
+            tell::result(&value);
         }
         let text = event.text();
-        self.line.suspend(|| eprintln!("{text}"));
+        self.line.suspend(|| tell::talk(text));
     }
 
     /// Tells how things are.
@@ -208,7 +213,7 @@ impl Reporter {
                 .as_object_mut()
                 .expect("an object")
                 .extend(now.json().as_object().cloned().unwrap_or_default());
-            print_line(&value);
+            tell::result(&value);
         }
         self.line.set_message(line(&now, &rates));
         self.line.tick();
@@ -227,16 +232,16 @@ impl Reporter {
                 .as_object_mut()
                 .expect("an object")
                 .extend(end.json().as_object().cloned().unwrap_or_default());
-            print_line(&value);
+            tell::result(&value);
         }
-        eprintln!(
+        tell::talk(format_args!(
             "{} frames read, {} encoded, {} torn, {} dropped in {:.1} s",
             end.totals.frames_in,
             end.totals.frames_out,
             end.dropped.torn,
             end.dropped.source + end.dropped.queue,
             end.elapsed.as_secs_f64()
-        );
+        ));
     }
 }
 
@@ -261,12 +266,6 @@ fn line(now: &Snapshot, rates: &Rates) -> String {
         text += &format!(" | rtmp {} dropped {}", link.name(), counters.dropped);
     }
     text + " | " + &now.encoder
-}
-
-fn print_line(value: &Value) {
-    let mut out = std::io::stdout().lock();
-    // A reader that has seen enough closes the pipe; that is no failure.
-    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
 }
 
 #[cfg(test)]
@@ -310,5 +309,16 @@ mod tests {
         assert_eq!(value["rtmp"]["state"], "waiting");
         let event = Event::Rtmp(Link::Waiting("refused".into(), Duration::from_millis(250))).json();
         assert_eq!((&event["reason"], &event["wait_ms"]), (&json!("refused"), &json!(250)));
+    }
+
+    #[test]
+    fn a_server_that_repeats_secrets_does_not_put_them_into_logs() {
+        let reason = || "publish denied: rtmp://u:hunter2@h/live/cam0?token=s3cret".to_owned();
+        for link in [Link::Waiting(reason(), Duration::ZERO), Link::GaveUp(reason())] {
+            let event = Event::Rtmp(link);
+            for told in [event.text(), event.json().to_string()] {
+                assert!(told.contains("publish denied: rtmp://u:***@h/live/cam0?***"), "{told}");
+            }
+        }
     }
 }

@@ -2,22 +2,25 @@
 
 //! The running pipeline: built from a plan, watched over its bus, and ended in time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cvmmap_ipc::Coherence;
 use gst::prelude::*;
 
+use super::bus::{Trouble, first_error};
 use super::encoder::EncoderSlot;
 use super::meter::Meter;
 use super::plan::{Codec, Input, Plan, Rtp};
+use super::quiet::Said;
 use super::report::{Dropped, Event, Reporter, Snapshot};
 use super::rtmp::{self, Link, Publisher};
 use super::rtp;
 use super::stage::{self, Stage};
+use super::teardown;
 use crate::exit::{Exit, Failure};
 use crate::sim;
 
@@ -27,6 +30,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 const ENDS_WITHIN: Duration = Duration::from_millis(300);
 /// The simulator's last frame may take so long to be read.
 const LAST_FRAME: Duration = Duration::from_millis(200);
+/// The simulator may take so long to take its names away.
+const CAMERA_ENDS_WITHIN: Duration = Duration::from_millis(200);
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A pipeline that streams.
 pub struct Session {
@@ -40,6 +46,9 @@ pub struct Session {
     rtp: bool,
     events: Receiver<Event>,
     source_state: String,
+    warnings: Said,
+    /// It never goes down, though frames that wait come and go.
+    queue_dropped: u64,
     started: Instant,
 }
 
@@ -89,16 +98,11 @@ fn trunk(plan: &Plan) -> Result<Trunk, Failure> {
     }
     // The wire does not tell a rate, and x265enc takes none that is unknown.
     let rate = Stage::caps(&format!("video/x-raw,framerate={}/1", plan.encoding.fps))?;
-    let queue = Stage::new("queue")?
-        .set("leaky", "downstream")
-        .set("max-size-buffers", &plan.queue_size.to_string())
-        .set("max-size-bytes", "0")
-        .set("max-size-time", "0");
     let (parser, form) = match plan.encoding.codec {
         Codec::H264 => ("h264parse", "video/x-h264,stream-format=avc,alignment=au"),
         Codec::H265 => ("h265parse", "video/x-h265,stream-format=hvc1,alignment=au"),
     };
-    Ok(Trunk { ahead: vec![source, rate, queue], behind: vec![Stage::new(parser)?, Stage::caps(form)?] })
+    Ok(Trunk { ahead: vec![source, rate], behind: vec![Stage::new(parser)?, Stage::caps(form)?] })
 }
 
 /// The pipeline as a gst-launch line, with the first encoder that opens.
@@ -107,7 +111,7 @@ fn trunk(plan: &Plan) -> Result<Trunk, Failure> {
 /// A [`Failure`] where an element is missing or no encoder opens.
 pub fn launch_line(plan: &Plan) -> Result<String, Failure> {
     let trunk = trunk(plan)?;
-    let slot = EncoderSlot::new(plan.encoding.clone());
+    let slot = EncoderSlot::new(plan.encoding.clone(), plan.queue_size);
     let bus = gst::Bus::new();
     slot.set_bus(Some(&bus));
     if slot.set_state(gst::State::Ready).is_err() {
@@ -156,7 +160,7 @@ impl Session {
         };
         let trunk = trunk(plan)?;
         let source = trunk.ahead[0].element.clone();
-        let slot = EncoderSlot::new(plan.encoding.clone());
+        let slot = EncoderSlot::new(plan.encoding.clone(), plan.queue_size);
         let tee = gst::ElementFactory::make("tee").build().map_err(|_| missing("tee"))?;
         let pipeline = gst::Pipeline::new();
         let ahead = trunk.ahead.iter().map(|stage| &stage.element);
@@ -169,13 +173,14 @@ impl Session {
 
         let meter = Arc::new(Meter::default());
         meter.watch_source(&source.static_pad("src").expect("a source has a source pad"));
-        meter.watch_encoder(&slot.sink_pad());
+        let encoding = meter.clone();
+        slot.on_candidate(move |pad| encoding.watch_encoder(pad));
         meter.watch_output(&tee.static_pad("sink").expect("a tee has a sink pad"), plan.rtp.is_none());
         if let Some(rtp) = &plan.rtp {
             add_rtp(&pipeline, &tee, rtp, plan.encoding.codec, &meter, &tell)?;
         }
         let publisher = plan.rtmp.clone().map(|rtmp| add_rtmp(&pipeline, &tee, rtmp, &tell)).transpose()?;
-        let session = Self {
+        let mut session = Self {
             pipeline,
             source,
             slot,
@@ -186,10 +191,16 @@ impl Session {
             rtp: plan.rtp.is_some(),
             events,
             source_state: "starting".into(),
+            warnings: Said::new(WARN_EVERY),
+            queue_dropped: 0,
             started: Instant::now(),
         };
         // Dropped where it fails, which takes down what already runs.
         session.play()?;
+        // Last, so that no server is bothered with what does not start.
+        if let Some(publisher) = &mut session.publisher {
+            publisher.connect();
+        }
         Ok(session)
     }
 
@@ -203,8 +214,8 @@ impl Session {
     /// Watches until the stream ends, an error ends it, or `interrupted` is set; then ends within two seconds.
     ///
     /// # Errors
-    /// The [`Failure`] that ended it.
-    pub fn run(mut self, interrupted: &AtomicBool, reporter: &mut Reporter) -> Result<(), Failure> {
+    /// The [`Failure`] that ended it, else how things were at the end.
+    pub fn run(mut self, interrupted: &AtomicBool, reporter: &mut Reporter) -> Result<Snapshot, Failure> {
         if let Some((factory, _)) = self.slot.current() {
             reporter.event(&Event::Encoder(factory));
         }
@@ -219,13 +230,15 @@ impl Session {
             }
             if Instant::now() >= status_due {
                 status_due += STATUS_EVERY;
-                reporter.status(self.snapshot());
+                let now = self.snapshot();
+                reporter.status(now);
             }
         };
         let result = self.finish(end, reporter);
         let exit = result.as_ref().map_or_else(|failure| failure.exit as u8, |()| 0);
-        reporter.summary(&self.snapshot(), exit);
-        result
+        let snapshot = self.snapshot();
+        reporter.summary(&snapshot, exit);
+        result.map(|()| snapshot)
     }
 
     /// Takes in what happened, for a tick at most.
@@ -255,10 +268,19 @@ impl Session {
 
     fn handle(&mut self, message: &gst::Message, reporter: &Reporter) -> Option<End> {
         match message.view() {
-            gst::MessageView::Error(error) => return Some(End::Failed(failure_of(error))),
+            gst::MessageView::Error(error) => return Some(End::Failed(failure_of(Trouble::of(error)))),
             gst::MessageView::Eos(_) => return Some(End::Eos),
             gst::MessageView::Warning(warning) => {
-                reporter.event(&Event::Warning(format!("{}: {}", name_of(message), warning.error())));
+                // The last line of the debug text has the cause.
+                let cause =
+                    warning.debug().and_then(|debug| debug.split_once('\n').map(|(_, rest)| rest.to_owned()));
+                let cause = cause.map_or_else(String::new, |cause| format!(" ({})", cause.trim()));
+                let text = format!("{}: {}{cause}", name_of(message), warning.error());
+                if let Some(held_back) = self.warnings.take(&text, Instant::now()) {
+                    let more =
+                        if held_back > 0 { format!("; {held_back} were held back") } else { String::new() };
+                    reporter.event(&Event::Warning(text + &more));
+                }
             }
             gst::MessageView::Latency(_) => {
                 let _ = self.pipeline.recalculate_latency();
@@ -308,7 +330,11 @@ impl Session {
     }
 
     fn finish(&mut self, end: End, reporter: &Reporter) -> Result<(), Failure> {
-        if matches!(end, End::Interrupted) && self.pipeline.send_event(gst::event::Eos::new()) {
+        self.stop_camera.store(true, Ordering::Relaxed);
+        if matches!(end, End::Interrupted) {
+            // By somebody else: it waits for the source, which may be opening an encoder that hangs.
+            let pipeline = self.pipeline.clone();
+            std::thread::spawn(move || pipeline.send_event(gst::event::Eos::new()));
             let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
             let patience = gst::ClockTime::from_nseconds(ENDS_WITHIN.as_nanos() as u64);
             let _ = self.pipeline.bus().expect("pipelines have a bus").timed_pop_filtered(patience, &kinds);
@@ -317,31 +343,43 @@ impl Session {
         if let Some(publisher) = &mut self.publisher {
             publisher.end();
         }
-        self.stop_camera.store(true, Ordering::Relaxed);
+        if let Camera::Running(camera) = std::mem::replace(&mut self.camera, Camera::None) {
+            let end = Instant::now() + CAMERA_ENDS_WITHIN;
+            while !camera.is_finished() && Instant::now() < end {
+                std::thread::sleep(TICK / 10);
+            }
+        }
         while let Ok(event) = self.events.try_recv() {
             reporter.event(&event);
         }
-        if let End::Failed(failure) = end {
-            return Err(failure);
+        match (end, link) {
+            (End::Failed(failure), _) => Err(failure),
+            (_, Some(Link::GaveUp(reason))) => Err(gave_up(&reason)),
+            (End::Eos, _) if self.meter.totals().frames_in == 0 => {
+                Err(Failure::new(Exit::Timeout, "no frame came"))
+            }
+            (End::Eos, Some(Link::Waiting(reason, _))) if !self.rtp && self.connections() == 0 => {
+                Err(Failure::new(Exit::Configuration, format!("RTMP: nothing was published: {reason}")))
+            }
+            _ => Ok(()),
         }
-        if let Some(Link::GaveUp(reason)) = link {
-            return Err(gave_up(&reason));
-        }
-        if matches!(end, End::Eos) && self.meter.totals().frames_in == 0 {
-            return Err(Failure::new(Exit::Timeout, "no frame came"));
-        }
-        Ok(())
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn connections(&self) -> u32 {
+        self.publisher.as_ref().map_or(0, Publisher::connections)
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
         let totals = self.meter.totals();
         let stats: gst::Structure = self.source.property("stats");
         let stat = |name| stats.get::<u64>(name).unwrap_or_default();
-        let queue = totals.frames_in.saturating_sub(totals.frames_encoded);
+        let waiting = u64::from(self.slot.waiting());
+        let gone = totals.frames_in.saturating_sub(totals.frames_encoded + waiting);
+        self.queue_dropped = self.queue_dropped.max(gone);
         Snapshot {
             elapsed: self.started.elapsed(),
             totals,
-            dropped: Dropped { source: stat("dropped"), torn: stat("torn"), queue },
+            dropped: Dropped { source: stat("dropped"), torn: stat("torn"), queue: self.queue_dropped },
             latency: self.meter.latency(),
             source: self.source_state.clone(),
             encoder: self.slot.current().map(|(factory, _)| factory).unwrap_or_default(),
@@ -357,7 +395,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.stop_camera.store(true, Ordering::Relaxed);
-        rtmp::close(self.pipeline.clone());
+        teardown::stop(self.pipeline.clone().upcast());
     }
 }
 
@@ -375,12 +413,12 @@ fn add_rtp(
     let payloader = elements[elements.len() - 2].static_pad("src").expect("a payloader has a source pad");
     meter.watch_packets(&payloader);
     let Some(path) = rtp.sdp.clone() else { return Ok(()) };
-    let (address, payload_type, tell) = (rtp.address, rtp.payload_type, tell.clone());
+    let (description, tell) = (Mutex::new(rtp::Description::new(rtp, SystemTime::now())), tell.clone());
     // Written by the streaming thread: it comes before the first packet, and again only where the parameter sets change.
     payloader.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view()) {
-            let rtp = Rtp { address, payload_type, sdp: None };
-            if let Some(text) = rtp::session_description(&rtp, &caps.caps_owned()) {
+            let mut description = description.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Some(text) = description.of(&caps.caps_owned()) {
                 let event = match rtp::write_whole(&path, &text) {
                     Ok(()) => Event::Sdp(path.clone()),
                     Err(error) => Event::Warning(format!("--rtp-sdp '{}': {error}", path.display())),
@@ -406,7 +444,7 @@ fn add_rtmp(
         let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
         pad.push_event(event);
     };
-    let publisher = Publisher::start(rtmp, tell.clone(), request)?;
+    let publisher = Publisher::new(rtmp, tell.clone(), request)?;
     let feed = publisher.feed();
     appsink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
@@ -440,23 +478,17 @@ fn gave_up(reason: &str) -> Failure {
 
 /// The error behind a state change that failed.
 fn error_of(bus: &gst::Bus) -> Failure {
-    let message = bus.pop_filtered(&[gst::MessageType::Error]);
-    match message.as_deref().map(gst::MessageRef::view) {
-        Some(gst::MessageView::Error(error)) => failure_of(error),
-        _ => Failure::new(Exit::Pipeline, "the pipeline does not start"),
-    }
+    let unknown = || Failure::new(Exit::Pipeline, "the pipeline does not start");
+    first_error(bus).map_or_else(unknown, failure_of)
 }
 
 /// Names and settings are what the source has errors for; all others are the pipeline's.
-fn failure_of(error: &gst::message::Error) -> Failure {
-    let source = error.src().and_then(|src| src.downcast_ref::<gst::Element>());
-    let factory = source.and_then(|element| element.factory()).map(|factory| factory.name());
-    let exit = match factory.as_deref() {
+fn failure_of(trouble: Trouble) -> Failure {
+    let exit = match trouble.factory.as_deref() {
         Some("cvmmapsrc") => Exit::Configuration,
         _ => Exit::Pipeline,
     };
-    let text = error.error().to_string();
-    Failure::new(exit, factory.map_or_else(|| text.clone(), |factory| format!("{factory}: {text}")))
+    Failure::new(exit, trouble.to_string())
 }
 
 fn name_of(message: &gst::Message) -> String {

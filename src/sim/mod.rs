@@ -26,6 +26,7 @@ use self::log::FramesLog;
 use self::scene::Scene;
 use crate::exit::{Failure, configuration};
 use crate::pattern::MIN_SIDE;
+use crate::tell;
 
 /// Sleeps are cut into pieces of this length, so that SIGINT ends a stall too.
 const NAP: Duration = Duration::from_millis(50);
@@ -301,9 +302,10 @@ pub fn run(plan: Plan) -> Result<(), Failure> {
     let mut summary = simulator.summary;
     summary.seconds = started.elapsed().as_secs_f64();
     if json {
-        println!("{}", serde_json::to_string(&summary).expect("plain data"));
+        tell::result(serde_json::to_string(&summary).expect("plain data"));
     } else {
-        eprintln!("{} frames, {} bytes in {:.1} s", summary.frames, summary.bytes, summary.seconds);
+        let Summary { frames, bytes, seconds, .. } = summary;
+        tell::talk(format_args!("{frames} frames, {bytes} bytes in {seconds:.1} s"));
     }
     Ok(())
 }

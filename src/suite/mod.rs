@@ -28,6 +28,7 @@ use cvmmap_ipc::clock::unix_now_ns;
 use self::evidence::{Machine, Outcome, Row, SCHEMA, Summary};
 use self::rig::{Rig, Step};
 use crate::exit::{Exit, Failure, configuration};
+use crate::tell;
 
 /// A row of a suite.
 pub struct Spec {
@@ -107,7 +108,7 @@ fn suite(command: &'static str, all: &[Spec], out: &Path, options: &Options) -> 
     let began = Instant::now();
     let started = evidence::utc(unix_now_ns() / 1_000_000_000);
     let folder = run_folder(out, &started)?;
-    eprintln!("evidence goes to {}", folder.display());
+    tell::talk(format_args!("evidence goes to {}", folder.display()));
     let mut summary = Summary {
         schema: SCHEMA,
         command,
@@ -131,9 +132,9 @@ fn suite(command: &'static str, all: &[Spec], out: &Path, options: &Options) -> 
         summary.write(&folder)?;
     }
     if options.json {
-        println!("{}", serde_json::to_string(&summary).expect("plain data"));
+        tell::result(serde_json::to_string(&summary).expect("plain data"));
     }
-    println!("{}", summary.line());
+    tell::result(summary.line());
     if interrupted.load(Ordering::Relaxed) {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     }
@@ -189,7 +190,7 @@ fn tell(row: &Row) {
         (Outcome::Pass, _) | (_, None) => format!("{} checks", row.checks.len()),
         (_, Some(reason)) => reason.clone(),
     };
-    println!("{} {:<20} {:5.1} s  {checks}", row.result.name(), row.name, row.seconds);
+    tell::result(format_args!("{} {:<20} {:5.1} s  {checks}", row.result.name(), row.name, row.seconds));
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Encoders that do not work, as hardware does not: `closedenc`, `refusingenc`, `swallowingenc`, `failingenc`.
+//! Encoders that do not work, as hardware does not: `closedenc`, `stillbornenc`, `narrowenc`, `refusingenc`,
+//! `swallowingenc`, `hangingenc`, `failingenc`.
 
 use std::sync::{LazyLock, Once};
 
@@ -17,28 +18,29 @@ pub fn register() {
             gst::Element::register(None, name, gst::Rank::NONE, T::static_type()).unwrap();
         }
         add::<Closed>("closedenc");
+        add::<Stillborn>("stillbornenc");
+        add::<Narrow>("narrowenc");
+        add::<Hanging>("hangingenc");
         add::<Refusing>("refusingenc");
         add::<Swallowing>("swallowingenc");
         add::<Failing>("failingenc");
     });
 }
 
-fn templates() -> &'static [gst::PadTemplate] {
-    static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-        let template = |name, direction, caps: &str| {
-            let caps = caps.parse::<gst::Caps>().unwrap();
-            gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).unwrap()
-        };
-        vec![
-            template("sink", gst::PadDirection::Sink, "video/x-raw,format=I420"),
-            template("src", gst::PadDirection::Src, "video/x-h264,stream-format=byte-stream,alignment=au"),
-        ]
-    });
-    &TEMPLATES
+fn templates(raw: &str) -> Vec<gst::PadTemplate> {
+    let template = |name, direction, caps: &str| {
+        let caps = caps.parse::<gst::Caps>().unwrap();
+        gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).unwrap()
+    };
+    let encoded = "video/x-h264,stream-format=byte-stream,alignment=au";
+    vec![template("sink", gst::PadDirection::Sink, raw), template("src", gst::PadDirection::Src, encoded)]
 }
 
 macro_rules! encoder {
     ($module:ident, $wrapper:ident, $name:literal, { $($body:tt)* }) => {
+        encoder!($module, $wrapper, $name, "video/x-raw,format=I420", { $($body)* });
+    };
+    ($module:ident, $wrapper:ident, $name:literal, $raw:literal, { $($body:tt)* }) => {
         mod $module {
             use super::*;
 
@@ -63,7 +65,8 @@ macro_rules! encoder {
                 }
 
                 fn pad_templates() -> &'static [gst::PadTemplate] {
-                    templates()
+                    static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| templates($raw));
+                    &TEMPLATES
                 }
             }
             impl VideoEncoderImpl for Encoder { $($body)* }
@@ -79,6 +82,22 @@ macro_rules! encoder {
 encoder!(closed, Closed, "TestClosedEncoder", {
     fn open(&self) -> Result<(), gst::ErrorMessage> {
         Err(gst::error_msg!(gst::ResourceError::Busy, ["the device is busy"]))
+    }
+});
+
+encoder!(stillborn, Stillborn, "TestStillbornEncoder", {
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        Err(gst::error_msg!(gst::ResourceError::Busy, ["no free session"]))
+    }
+});
+
+encoder!(narrow, Narrow, "TestNarrowEncoder", "video/x-raw,format=I420,width=[1,100]", {});
+
+encoder!(hanging, Hanging, "TestHangingEncoder", {
+    fn handle_frame(&self, _frame: gst_video::VideoCodecFrame) -> Result<gst::FlowSuccess, gst::FlowError> {
+        loop {
+            std::thread::park();
+        }
     }
 });
 

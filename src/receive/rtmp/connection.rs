@@ -16,6 +16,7 @@ use rml_rtmp::sessions::{
 use super::super::Breach;
 use super::{Metadata, NAP, Server, Session};
 use crate::exit::Failure;
+use crate::tell;
 
 /// Who has not connected to an application by then does not speak RTMP.
 const INTRODUCTION: Duration = Duration::from_secs(2);
@@ -76,7 +77,7 @@ impl<'a> Connection<'a> {
             Over::Broken(what) if introduced => {
                 server.findings.add(Breach::protocol(format!("RTMP: {what}")))
             }
-            Over::Broken(what) => eprintln!("dropped what is no RTMP client: {what}"),
+            Over::Broken(what) => tell::talk(format_args!("dropped what is no RTMP client: {what}")),
             Over::Failed(failure) => return Err(failure),
         }
         farewell(stream);
@@ -177,7 +178,7 @@ impl<'a> Connection<'a> {
     ) -> Result<Vec<ServerSessionResult>, Over> {
         match event {
             ServerSessionEvent::ConnectionRequested { request_id, app_name } => {
-                eprintln!("it connects to '{app_name}'");
+                tell::talk(format_args!("it connects to '{app_name}'"));
                 self.introduced = true;
                 return rtmp.accept_request(request_id).map_err(broken);
             }
@@ -185,7 +186,7 @@ impl<'a> Connection<'a> {
                 if self.session.is_some() {
                     return Err(broken("a second publish in a connection"));
                 }
-                eprintln!("it publishes '{stream_key}'");
+                tell::talk(format_args!("it publishes '{stream_key}'"));
                 self.session = Some(self.server.publish().map_err(Over::Failed)?);
                 return rtmp.accept_request(request_id).map_err(broken);
             }

@@ -4,21 +4,26 @@
 // never while a state is changed, a pad is linked or anything is pushed or posted.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::watch::{PATIENCE, Watch};
+use super::watch::Watch;
 use crate::run::plan::Encoding;
 use crate::run::stage::{self, Stage};
-use crate::run::tune;
+use crate::run::{teardown, tune};
 
 /// Raw video of 4:2:0, which all encoders take and all decoders understand: from BGR, x264enc would make 4:4:4.
 const RAW: &str = "video/x-raw,format={I420,NV12}";
 
+type Hook = Box<dyn Fn(&gst::Pad) + Send + Sync>;
+
 pub struct EncoderSlot {
-    encoding: OnceLock<Encoding>,
+    config: OnceLock<(Encoding, u32)>,
+    /// Is shown the pad of each candidate at which frames leave the queue for the encoder.
+    hook: OnceLock<Hook>,
     sink_pad: gst::GhostPad,
     src_pad: gst::GhostPad,
     /// Whether candidates may still be changed: not when the bin goes down.
@@ -26,7 +31,6 @@ pub struct EncoderSlot {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     candidate: Option<Candidate>,
     /// Where in the list of candidates the next one is.
@@ -35,13 +39,26 @@ struct State {
     failure: Option<String>,
     watch: Watch,
     given_up: Vec<(String, String)>,
+    /// The stream is over: a candidate's EOS is the bin's.
+    ending: bool,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        let watch = Watch::new(Instant::now());
+        Self { candidate: None, next: 0, failure: None, watch, given_up: Vec::new(), ending: false }
+    }
+}
+
+/// `queue ! videoconvert ! caps ! videocrop ! encoder`: with a thread of its own, so that an encoder that hangs does not
+/// take the source with it.
+#[derive(Clone)]
 struct Candidate {
     factory: String,
     text: String,
-    /// From [`even`]'s videocrop to the encoder.
-    elements: Vec<gst::Element>,
+    bin: gst::Bin,
+    queue: gst::Element,
+    crop: gst::Element,
     encoder: gst::Element,
 }
 
@@ -64,11 +81,15 @@ impl ObjectSubclass for EncoderSlot {
             .event_function(|pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |slot| slot.sink_event(pad, event))
             })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |slot| slot.sink_query(pad, query))
+            })
             .build();
         let template = klass.pad_template("src").expect("it is in the class");
         let src_pad = gst::GhostPad::builder_from_template(&template).build();
         Self {
-            encoding: OnceLock::new(),
+            config: OnceLock::new(),
+            hook: OnceLock::new(),
             sink_pad,
             src_pad,
             change: Mutex::new(false),
@@ -84,9 +105,16 @@ impl ObjectImpl for EncoderSlot {
         obj.add_pad(&self.sink_pad).expect("a new element has no pads");
         obj.add_pad(&self.src_pad).expect("a new element has no pads");
         let weak = obj.downgrade();
-        self.src_pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, _| {
-            if let Some(slot) = weak.upgrade() {
-                slot.imp().lock().watch.output();
+        let kinds =
+            gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST | gst::PadProbeType::EVENT_DOWNSTREAM;
+        self.src_pad.add_probe(kinds, move |_, info| {
+            let Some(slot) = weak.upgrade() else { return gst::PadProbeReturn::Ok };
+            let mut state = slot.imp().lock();
+            match info.event().map(|event| event.type_()) {
+                // A queue says EOS when what follows it fails.
+                Some(gst::EventType::Eos) if !state.ending => return gst::PadProbeReturn::Drop,
+                Some(_) => (),
+                None => state.watch.output(Instant::now()),
             }
             gst::PadProbeReturn::Ok
         });
@@ -128,15 +156,24 @@ impl ElementImpl for EncoderSlot {
                 self.tell(0);
             }
             gst::StateChange::PausedToReady => *self.changes() = false,
-            gst::StateChange::ReadyToPaused => *self.changes() = true,
+            gst::StateChange::ReadyToPaused => {
+                *self.changes() = true;
+                self.lock().ending = false;
+            }
             _ => (),
         }
-        let success = self.parent_change_state(transition)?;
+        let result = self.parent_change_state(transition);
+        if result.is_err()
+            && let Some(reason) = self.lock().failure.take()
+        {
+            // It opened before, or it would not be here.
+            gst::element_imp_error!(self, gst::LibraryError::Init, ("{reason}"));
+        }
         if transition == gst::StateChange::ReadyToNull {
             self.remove();
             *self.lock() = State::default();
         }
-        Ok(success)
+        result
     }
 }
 
@@ -158,8 +195,12 @@ impl BinImpl for EncoderSlot {
 }
 
 impl EncoderSlot {
-    pub(super) fn set_encoding(&self, encoding: Encoding) {
-        self.encoding.set(encoding).expect("only the constructor sets it");
+    pub(super) fn configure(&self, encoding: Encoding, queue_size: u32) {
+        assert!(self.config.set((encoding, queue_size)).is_ok(), "only the constructor sets it");
+    }
+
+    pub(super) fn set_hook(&self, hook: Hook) {
+        assert!(self.hook.set(hook).is_ok(), "it is set once, before the bin starts");
     }
 
     pub(super) fn current(&self) -> Option<(String, String)> {
@@ -168,6 +209,11 @@ impl EncoderSlot {
 
     pub(super) fn given_up(&self) -> Vec<(String, String)> {
         self.lock().given_up.clone()
+    }
+
+    pub(super) fn waiting(&self) -> u32 {
+        let queue = self.lock().candidate.as_ref().map(|candidate| candidate.queue.clone());
+        queue.map_or(0, |queue| queue.property("current-level-buffers"))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -179,49 +225,81 @@ impl EncoderSlot {
     }
 
     fn encoding(&self) -> &Encoding {
-        self.encoding.get().expect("the constructor sets it")
+        &self.config.get().expect("the constructor sets it").0
     }
 
     fn sink_event(&self, pad: &gst::GhostPad, event: gst::Event) -> bool {
-        if let gst::EventView::Caps(caps) = event.view() {
-            let candidate = self.lock().candidate.as_ref().map(|candidate| candidate.elements[0].clone());
-            if let Some(crop) = candidate {
-                even(&crop, caps.caps());
+        match event.view() {
+            gst::EventView::Caps(caps) => {
+                let crop = self.lock().candidate.as_ref().map(|candidate| candidate.crop.clone());
+                if let Some(crop) = crop {
+                    even(&crop, caps.caps());
+                }
             }
+            gst::EventView::Eos(_) => self.lock().ending = true,
+            gst::EventView::FlushStop(_) | gst::EventView::StreamStart(_) => self.lock().ending = false,
+            _ => (),
         }
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+
+    /// Answers for all candidates: what one of them does not take is for the next to try, and one that hangs must not
+    /// hold up who asks.
+    fn sink_query(&self, pad: &gst::GhostPad, query: &mut gst::QueryRef) -> bool {
+        let any = pad.pad_template_caps();
+        match query.view_mut() {
+            gst::QueryViewMut::Caps(query) => {
+                let caps = query.filter_owned().map_or(any.clone(), |filter| {
+                    filter.intersect_with_mode(&any, gst::CapsIntersectMode::First)
+                });
+                query.set_result(&caps);
+                true
+            }
+            gst::QueryViewMut::AcceptCaps(query) => {
+                query.set_result(query.caps_owned().can_intersect(&any));
+                true
+            }
+            gst::QueryViewMut::Allocation(query) => {
+                // What videoconvert understands.
+                query.add_allocation_meta::<gst_video::VideoMeta>(None);
+                true
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
     }
 
     fn chain(&self, pad: &gst::GhostPad, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         loop {
             let failure = {
                 let mut state = self.lock();
-                let alive = state.watch.input();
-                let silent = || format!("nothing came out for {PATIENCE} frames that went in");
-                state.failure.take().or_else(|| (!alive).then(silent))
+                let last = state.next >= self.encoding().candidates.len();
+                let patience = state.watch.offer(Instant::now(), last);
+                state.failure.take().or(patience.err())
             };
             if let Some(reason) = failure {
+                if let Some(error) = self.downstream_error() {
+                    return Err(error);
+                }
                 self.replace(reason)?;
                 continue;
             }
-            let encoder = self.lock().candidate.as_ref().map(|candidate| candidate.encoder.clone());
             let result = gst::ProxyPad::chain_default(pad, Some(&*self.obj()), buffer.clone());
-            let Err(
-                error
-                @ (gst::FlowError::Error | gst::FlowError::NotNegotiated | gst::FlowError::NotSupported),
-            ) = result
-            else {
-                return result;
-            };
-            // What comes back from downstream is not the fault of an encoder that delivers.
-            let downstream =
-                encoder.and_then(|encoder| encoder.static_pad("src")).map(|pad| pad.last_flow_result());
-            let mut state = self.lock();
-            if state.failure.is_none() && state.watch.delivered() && matches!(downstream, Some(Err(_))) {
-                return Err(error);
+            match result {
+                Err(error) if error != gst::FlowError::Flushing && error != gst::FlowError::Eos => {
+                    self.lock().failure.get_or_insert_with(|| format!("it refused a frame: {error}"));
+                }
+                _ => return result,
             }
-            state.failure.get_or_insert_with(|| format!("it refused a frame: {error}"));
         }
+    }
+
+    /// What comes back from downstream is not the fault of an encoder that delivers.
+    fn downstream_error(&self) -> Option<gst::FlowError> {
+        let encoder = {
+            let state = self.lock();
+            state.candidate.as_ref().filter(|_| state.watch.delivered())?.encoder.clone()
+        };
+        encoder.static_pad("src")?.last_flow_result().err()
     }
 
     /// Gives up the candidate in use for the next one.
@@ -256,7 +334,7 @@ impl EncoderSlot {
             match self.open(factory) {
                 Ok(candidate) => {
                     let mut state = self.lock();
-                    (state.watch, state.failure) = (Watch::default(), None);
+                    (state.watch, state.failure) = (Watch::new(Instant::now()), None);
                     state.candidate = Some(candidate);
                     return true;
                 }
@@ -267,58 +345,63 @@ impl EncoderSlot {
 
     /// Makes and opens a candidate, and joins it to the pads.
     fn open(&self, factory: &str) -> Result<Candidate, String> {
-        let stages = stages(factory, self.encoding())?;
-        let elements: Vec<_> = stages.iter().map(|stage| stage.element.clone()).collect();
-        let encoder = elements.last().expect("it is the last one").clone();
-        let candidate = Candidate {
-            factory: factory.into(),
-            text: stage::text(&stages),
-            elements: elements.clone(),
-            encoder,
-        };
-        let joined = self.join(&elements);
+        let (encoding, queue_size) = self.config.get().expect("the constructor sets it");
+        let candidate = Candidate::new(factory, encoding, *queue_size)?;
+        let leaves = candidate.queue.static_pad("src").expect("a queue has a source pad");
+        let weak = self.obj().downgrade();
+        leaves.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            if let Some(slot) = weak.upgrade() {
+                slot.imp().lock().watch.take(Instant::now());
+            }
+            gst::PadProbeReturn::Ok
+        });
+        if let Some(hook) = self.hook.get() {
+            hook(&leaves);
+        }
+        let joined = self.join(&candidate);
         if joined.is_err() {
-            self.discard(&elements);
+            self.discard(&candidate);
         }
         joined.map(|()| candidate)
     }
 
-    fn join(&self, elements: &[gst::Element]) -> Result<(), String> {
-        let obj = self.obj();
+    fn join(&self, candidate: &Candidate) -> Result<(), String> {
         self.lock().failure = None;
-        obj.add_many(elements).map_err(|error| error.to_string())?;
-        gst::Element::link_many(elements).map_err(|error| error.to_string())?;
-        let (first, last) = (&elements[0], &elements[elements.len() - 1]);
-        let pad =
-            |element: &gst::Element, name| element.static_pad(name).ok_or(format!("it has no {name} pad"));
-        let opens = |element: &gst::Element| element.set_state(gst::State::Ready).is_ok();
-        if !elements.iter().rev().all(opens) {
-            return Err(self.lock().failure.take().unwrap_or_else(|| "it does not open".into()));
+        let why = |what: &str| self.lock().failure.take().unwrap_or_else(|| what.into());
+        let pad = |name| candidate.bin.static_pad(name).expect("it was given both");
+        // The bin's own state comes later: it would fail with the candidate.
+        candidate.bin.set_locked_state(true);
+        self.obj().add(&candidate.bin).map_err(|error| error.to_string())?;
+        // Some encoders open in READY, others in PAUSED.
+        if candidate.bin.set_state(gst::State::Paused).is_err() {
+            return Err(why("it does not open"));
         }
-        self.src_pad.set_target(Some(&pad(last, "src")?)).map_err(|error| error.to_string())?;
-        self.sink_pad.set_target(Some(&pad(first, "sink")?)).map_err(|error| error.to_string())?;
-        for element in elements.iter().rev() {
-            element.sync_state_with_parent().map_err(|error| error.to_string())?;
+        if self.obj().current_state() < gst::State::Paused {
+            let _ = candidate.bin.set_state(gst::State::Ready);
         }
-        Ok(())
+        if let Some(caps) = self.sink_pad.current_caps() {
+            even(&candidate.crop, &caps);
+        }
+        self.src_pad.set_target(Some(&pad("src"))).map_err(|error| error.to_string())?;
+        self.sink_pad.set_target(Some(&pad("sink"))).map_err(|error| error.to_string())?;
+        candidate.bin.set_locked_state(false);
+        candidate.bin.sync_state_with_parent().map_err(|_| why("it does not start"))
     }
 
     fn remove(&self) {
         let candidate = self.lock().candidate.take();
         if let Some(candidate) = candidate {
-            self.discard(&candidate.elements);
+            self.discard(&candidate);
         }
     }
 
-    fn discard(&self, elements: &[gst::Element]) {
+    /// Its thread may hang in the encoder: it is cut off first, and stopped by somebody else.
+    fn discard(&self, candidate: &Candidate) {
         let _ = self.sink_pad.set_target(None::<&gst::Pad>);
         let _ = self.src_pad.set_target(None::<&gst::Pad>);
-        for element in elements {
-            // Off the bin's states first: a parent that changes state would pull it up again.
-            element.set_locked_state(true);
-            let _ = element.set_state(gst::State::Null);
-            let _ = self.obj().remove(element);
-        }
+        candidate.bin.set_locked_state(true);
+        let _ = self.obj().remove(&candidate.bin);
+        teardown::stop(candidate.bin.clone().upcast());
     }
 
     /// Tells of the candidates that were given up from the `first` on, if there are any, and of the one in use.
@@ -350,12 +433,32 @@ fn even(crop: &gst::Element, caps: &gst::CapsRef) {
     crop.set_property("bottom", odd("height"));
 }
 
-fn stages(factory: &str, encoding: &Encoding) -> Result<Vec<Stage>, String> {
-    let mut encoder = Stage::new(factory).map_err(|_| "it is not installed".to_owned())?;
-    tune::encoder(&mut encoder, encoding);
-    let crop = Stage::new("videocrop").map_err(|failure| failure.to_string())?;
-    let mut convert = Stage::new("videoconvert").map_err(|failure| failure.to_string())?;
-    convert.wish("n-threads", "0");
-    let raw = Stage::caps(RAW).map_err(|failure| failure.to_string())?;
-    Ok(vec![crop, convert, raw, encoder])
+impl Candidate {
+    fn new(factory: &str, encoding: &Encoding, queue_size: u32) -> Result<Self, String> {
+        let stock = |name| Stage::new(name).map_err(|failure| failure.to_string());
+        let mut encoder = Stage::new(factory).map_err(|_| "it is not installed".to_owned())?;
+        tune::encoder(&mut encoder, encoding);
+        let queue = stock("queue")?
+            .set("leaky", "downstream")
+            .set("max-size-buffers", &queue_size.to_string())
+            .set("max-size-bytes", "0")
+            .set("max-size-time", "0");
+        let mut convert = stock("videoconvert")?;
+        convert.wish("n-threads", "0");
+        let raw = Stage::caps(RAW).map_err(|failure| failure.to_string())?;
+        let stages = [queue, convert, raw, stock("videocrop")?, encoder];
+        let text = stage::text(&stages);
+        let [queue, convert, raw, crop, encoder] = stages.map(|stage| stage.element);
+
+        let bin = gst::Bin::new();
+        let elements = [&queue, &convert, &raw, &crop, &encoder];
+        bin.add_many(elements).map_err(|error| error.to_string())?;
+        gst::Element::link_many(elements).map_err(|_| "it takes no raw video of 4:2:0".to_owned())?;
+        for (element, name) in [(&queue, "sink"), (&encoder, "src")] {
+            let target = element.static_pad(name).ok_or_else(|| format!("it has no {name} pad"))?;
+            let pad = gst::GhostPad::builder_with_target(&target).map_err(|error| error.to_string())?;
+            bin.add_pad(&pad.name(name).build()).map_err(|error| error.to_string())?;
+        }
+        Ok(Self { factory: factory.into(), text, bin, queue, crop, encoder })
+    }
 }

@@ -2,16 +2,15 @@
 
 //! A bin that encodes with the first of its candidates that works, and with the next one when that fails.
 //!
-//! The change happens within the call that brought a frame, so that the frame is encoded by the next candidate, and
-//! nothing outside the bin sees more of it than a key frame: no flow error, no error message. A candidate is given up
-//! where its factory is missing, where it cannot go to READY, where it posts an error or refuses a frame, and where
-//! nothing came out for [`watch::PATIENCE`] frames that went in.
+//! The change happens within the call that brings a frame, and nothing outside the bin sees more of it than a key frame:
+//! no flow error, no error message. A candidate is given up where its factory is missing, where it cannot go to PAUSED,
+//! where it posts an error or refuses a frame, and where nothing came out for [`watch::PATIENCE`] frames that went in.
+//! Each has the leaky queue of the latest frames for itself, and the queue's thread: one that hangs is left behind.
 
 mod imp;
 pub mod watch;
 
 use gst::glib;
-use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::plan::Encoding;
@@ -23,11 +22,21 @@ glib::wrapper! {
 }
 
 impl EncoderSlot {
-    /// A bin for an encoding; no candidate is tried before it goes to READY.
-    pub fn new(encoding: Encoding) -> Self {
+    /// A bin for an encoding, with so many frames in the queue; no candidate is tried before it goes to READY.
+    pub fn new(encoding: Encoding, queue_size: u32) -> Self {
         let slot: Self = glib::Object::new();
-        slot.imp().set_encoding(encoding);
+        slot.imp().configure(encoding, queue_size);
         slot
+    }
+
+    /// `hook` is shown the pad of each candidate at which frames leave the queue. To be set once, before READY.
+    pub fn on_candidate(&self, hook: impl Fn(&gst::Pad) + Send + Sync + 'static) {
+        self.imp().set_hook(Box::new(hook));
+    }
+
+    /// Frames in the queue.
+    pub fn waiting(&self) -> u32 {
+        self.imp().waiting()
     }
 
     /// The factory in use, and the launch line of what is in the bin; `None` before READY and after the last failed.
@@ -38,10 +47,5 @@ impl EncoderSlot {
     /// Why each candidate that was given up was: factory and reason.
     pub fn given_up(&self) -> Vec<(String, String)> {
         self.imp().given_up()
-    }
-
-    /// The pad that raw video comes in at.
-    pub fn sink_pad(&self) -> gst::Pad {
-        self.static_pad("sink").expect("it was added at construction")
     }
 }

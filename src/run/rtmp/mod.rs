@@ -94,6 +94,7 @@ pub fn stages(rtmp: &Rtmp) -> Result<Vec<Stage>, Failure> {
 /// The thread that publishes.
 pub struct Publisher {
     stop: Sender<()>,
+    work: Option<Box<dyn FnOnce() + Send>>,
     thread: Option<JoinHandle<()>>,
     feed: Arc<Feed>,
     link: Arc<Mutex<Link>>,
@@ -101,11 +102,12 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Begins to connect. `request_key_frame` is called where only that is missing.
+    /// Takes access units from now on, and connects when it is told to. `request_key_frame` is called where only that is
+    /// missing.
     ///
     /// # Errors
     /// A [`Failure`] that names a missing element.
-    pub fn start(
+    pub fn new(
         rtmp: Rtmp,
         events: Sender<Event>,
         request_key_frame: impl Fn() + Send + 'static,
@@ -126,8 +128,13 @@ impl Publisher {
             request_key_frame: Box::new(request_key_frame),
         };
         let first = worker.build()?;
-        let thread = std::thread::spawn(move || worker.work(first));
-        Ok(Self { stop, thread: Some(thread), feed, link, connections })
+        let work: Box<dyn FnOnce() + Send> = Box::new(move || worker.work(first));
+        Ok(Self { stop, work: Some(work), thread: None, feed, link, connections })
+    }
+
+    /// Begins to connect.
+    pub fn connect(&mut self) {
+        self.thread = self.work.take().map(std::thread::spawn);
     }
 
     /// Where access units go in.

@@ -26,6 +26,8 @@ const CONNECTIONS: usize = 4;
 /// A connection with a client that keeps quiet.
 const HOLDS: Duration = Duration::from_secs(2);
 const JUNK: usize = 64 << 10;
+/// Events of four connections, and what libraries say: not a line for every few bytes.
+const COMPLAINTS: f64 = 150.0;
 /// C1, C2, S1 and S2.
 const HANDSHAKE: usize = 1536;
 
@@ -50,6 +52,8 @@ pub fn garbage(rig: &mut Rig) -> Step {
     let served = unix_now_ns();
     line.wait_for(rig, "RTMP pictures", |line| line.rtmp_pictures().len() >= AFTER)?;
     let mut ended = line.finish(rig)?;
+    let complaints = std::fs::read_to_string(rig.file("run.err.log")).map(|log| log.lines().count() as f64);
+    rig.at_most("lines on the streamer's stderr", complaints.ok(), COMPLAINTS, "lines");
     rig.at_least(
         "connections answered with garbage",
         Some(answered as f64),
