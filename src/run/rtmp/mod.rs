@@ -4,13 +4,17 @@
 //!
 //! `rtmp2sink` does not reconnect, and blocks while a server takes nothing. A thread builds the connection's pipeline,
 //! watches it, takes it down when it fails, and builds the next after a wait that grows up to five seconds.
+//!
+//! A connection gets access units once the server lets it publish, from a key frame on that is asked for then. What comes
+//! earlier is dropped: it would be as old as the handshake took.
 
 pub mod backlog;
+mod diag;
 mod feed;
 pub mod retry;
 pub mod tcp;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -20,7 +24,7 @@ use gst::prelude::*;
 
 pub use self::feed::{Counters, Feed};
 use self::retry::Retry;
-use self::tcp::Outgoing;
+use self::tcp::{Outgoing, Turn};
 use super::plan::{Rtmp, rtmp_port};
 use super::report::Event;
 use super::stage::Stage;
@@ -28,7 +32,9 @@ use crate::exit::Failure;
 
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// A connection that carries no picture by then has failed.
+/// How often, where pictures are lost or the end waits meanwhile.
+const BRISK: Duration = Duration::from_millis(10);
+/// A connection that may not publish by then has failed.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 /// What is under way may take so long to leave when the stream ends, and the goodbye after it.
 const DRAINS_WITHIN: Duration = Duration::from_millis(800);
@@ -39,11 +45,11 @@ const CLOSES_WITHIN: Duration = Duration::from_millis(300);
 /// What a connection is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// No picture went out yet.
+    /// The server has not let us publish, or there was no picture yet.
     Connecting,
     /// Pictures go out.
     Publishing,
-    /// The server is late; nothing follows until it has what is under way.
+    /// The server is late; nothing follows until what waits for it is sent.
     Congested,
     /// The last one failed, for this reason; the next is tried after this long.
     Waiting(String, Duration),
@@ -175,9 +181,48 @@ struct Worker {
 struct Attempt {
     pipeline: gst::Pipeline,
     appsrc: gst_app::AppSrc,
-    /// Access units that arrived at the sink: it waits with the first until the server lets it publish.
-    arrived: Arc<AtomicU32>,
-    socket: Outgoing,
+    sink: gst::Element,
+    arrivals: Arc<Arrivals>,
+}
+
+/// Access units at the sink, which holds each for as long as the server is late.
+#[derive(Debug, Default)]
+struct Arrivals {
+    arrived: AtomicU64,
+    /// The sink is done with so many. Of the last one that is told when the next comes, or the end.
+    taken: AtomicU64,
+}
+
+impl Arrivals {
+    fn see(&self, info: &gst::PadProbeInfo) {
+        if info.buffer().is_some_and(|tag| is_picture(tag)) {
+            let before = self.arrived.fetch_add(1, Ordering::Relaxed);
+            self.taken.store(before, Ordering::Relaxed);
+        } else if info.event().is_some_and(|event| event.type_() == gst::EventType::Eos) {
+            self.taken.store(self.arrived.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a tag is an access unit. Sequence headers that are repeated are not flagged as headers.
+fn is_picture(tag: &gst::BufferRef) -> bool {
+    // The payload is in memory of its own, and not needed.
+    let head = tag.iter_memories().next().and_then(|memory| memory.map_readable().ok());
+    let body = head.as_deref().and_then(|head| head.get(flv::tag::TAG_HEADER_BYTES..)).unwrap_or_default();
+    let packet = flv::video::Dialect::parse(body).ok().map(|(_, packet, _)| packet);
+    matches!(packet, Some(flv::video::VideoPacket::Frame { .. }))
+}
+
+impl Attempt {
+    /// Whether the server has let it publish: rtmp2sink has no connection to tell of before that.
+    fn may_publish(&self) -> bool {
+        let stats: Option<gst::Structure> = self.sink.property("stats");
+        stats.and_then(|stats| stats.get::<u32>("out-chunk-size").ok()).is_some_and(|size| size > 0)
+    }
 }
 
 /// Why a connection is over.
@@ -195,7 +240,7 @@ impl Worker {
             let over = match next {
                 Ok(attempt) => {
                     let over = self.publish(&attempt, &mut published_since);
-                    self.feed.disconnect();
+                    self.feed.disconnect(attempt.arrivals.taken());
                     close(attempt.pipeline);
                     over
                 }
@@ -208,7 +253,7 @@ impl Worker {
                 return;
             };
             self.tell(Link::Waiting(reason, wait));
-            if self.stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            if self.stopped(wait) {
                 break;
             }
             next = self.build();
@@ -217,7 +262,7 @@ impl Worker {
         self.tell(Link::Ended);
     }
 
-    /// The connection's pipeline, to which access units go from now on.
+    /// The connection's pipeline.
     fn build(&self) -> Result<Attempt, Failure> {
         let appsrc = gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).max_bytes(0).build();
         let stages = stages(&self.rtmp)?;
@@ -226,75 +271,102 @@ impl Worker {
         let elements: Vec<&gst::Element> = elements.collect();
         pipeline.add_many(&elements).expect("a new pipeline is empty");
         gst::Element::link_many(&elements).expect("their templates fit");
-        let arrived = Arc::new(AtomicU32::new(0));
-        let counter = arrived.clone();
-        let sink_pad = elements[elements.len() - 1].static_pad("sink").expect("a sink has a sink pad");
-        sink_pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if info.buffer().is_some_and(|buffer| !buffer.flags().contains(gst::BufferFlags::HEADER)) {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
+        let arrivals = Arc::new(Arrivals::default());
+        let seen = arrivals.clone();
+        let sink = elements[elements.len() - 1].clone();
+        let sink_pad = sink.static_pad("sink").expect("a sink has a sink pad");
+        let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+        sink_pad.add_probe(kinds, move |_, info| {
+            seen.see(info);
             gst::PadProbeReturn::Ok
         });
-        self.feed.connect(appsrc.clone());
-        Ok(Attempt { pipeline, appsrc, arrived, socket: Outgoing::watch(rtmp_port(&self.rtmp.url)) })
+        Ok(Attempt { pipeline, appsrc, sink, arrivals })
+    }
+
+    /// Waits; whether that is all for the publisher.
+    fn stopped(&self, wait: Duration) -> bool {
+        self.stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout)
     }
 
     fn publish(&self, attempt: &Attempt, published_since: &mut Option<Instant>) -> Over {
         let bus = attempt.pipeline.bus().expect("pipelines have a bus");
-        let started = Instant::now();
-        if attempt.pipeline.set_state(gst::State::Playing).is_err() {
-            return Over::Failed(trouble(&bus).unwrap_or_else(|| "rtmp2sink does not start".into()));
-        }
+        let mut socket = match self.connect(attempt, &bus) {
+            Ok(socket) => socket,
+            Err(over) => return over,
+        };
+        self.feed.connect(attempt.appsrc.clone());
         let mut asked = false;
         loop {
-            if self.stopped.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
-                self.say_goodbye(attempt, &bus);
+            let taken = attempt.arrivals.taken();
+            let Some(look) = self.feed.observe(socket.underway(), taken) else {
                 return Over::Stopped;
-            }
-            if let Some(reason) = trouble(&bus) {
-                return Over::Failed(reason);
-            }
-            let Some(look) = self.feed.observe(attempt.socket.queued()) else { continue };
+            };
             // Once per gap: an encoder that ignores it has its own key frames.
             if look.wants_key_frame && !asked {
                 (self.request_key_frame)();
             }
             asked = look.wants_key_frame;
-            let publishing = attempt.arrived.load(Ordering::Relaxed) > 1;
-            if publishing && published_since.is_none() {
+            if taken > 0 && published_since.is_none() {
                 *published_since = Some(Instant::now());
                 self.connections.fetch_add(1, Ordering::Relaxed);
             }
-            if look.stalled && publishing {
-                return Over::Failed(format!("the server took nothing for {} s", look.age.as_secs()));
-            }
-            // Without a picture to send there is nothing that could fail.
-            if !publishing
-                && attempt.arrived.load(Ordering::Relaxed) > 0
-                && started.elapsed() > CONNECTS_WITHIN
-            {
-                return Over::Failed(format!(
-                    "the server did not let us publish within {} s",
-                    CONNECTS_WITHIN.as_secs()
-                ));
-            }
-            let link = match (publishing, look.congested) {
-                (false, _) => Link::Connecting,
-                (true, true) => Link::Congested,
+            self.tell(match (taken > 0, look.congested) {
+                (_, true) => Link::Congested,
                 (true, false) => Link::Publishing,
-            };
-            self.tell(link);
+                (false, false) => Link::Connecting,
+            });
+            if self.stopped(TICK) {
+                self.say_goodbye(attempt, &bus, &mut socket);
+                return Over::Stopped;
+            }
+            if let Some(reason) = trouble(&bus) {
+                return Over::Failed(reason);
+            }
+            if let Some(silent) = look.stalled {
+                return Over::Failed(format!("the server took nothing for {} s", silent.as_secs()));
+            }
+        }
+    }
+
+    /// Connects, until the server lets it publish.
+    fn connect(&self, attempt: &Attempt, bus: &gst::Bus) -> Result<Outgoing, Over> {
+        let port = rtmp_port(&self.rtmp.url);
+        let turn = loop {
+            match Turn::take(port) {
+                Some(turn) => break turn,
+                None if self.stopped(TICK) => return Err(Over::Stopped),
+                None => (),
+            }
+        };
+        let started = Instant::now();
+        if attempt.pipeline.set_state(gst::State::Playing).is_err() {
+            return Err(Over::Failed(trouble(bus).unwrap_or_else(|| "rtmp2sink does not start".into())));
+        }
+        loop {
+            if let Some(reason) = trouble(bus) {
+                return Err(Over::Failed(reason));
+            }
+            if attempt.may_publish() {
+                return Ok(turn.connected());
+            }
+            if started.elapsed() > CONNECTS_WITHIN {
+                let seconds = CONNECTS_WITHIN.as_secs();
+                return Err(Over::Failed(format!("the server did not let us publish within {seconds} s")));
+            }
+            if self.stopped(BRISK) {
+                return Err(Over::Stopped);
+            }
         }
     }
 
     /// `rtmp2sink` throws away what it has not sent when it stops, so that is waited for.
-    fn say_goodbye(&self, attempt: &Attempt, bus: &gst::Bus) {
+    fn say_goodbye(&self, attempt: &Attempt, bus: &gst::Bus, socket: &mut Outgoing) {
         let end = Instant::now() + DRAINS_WITHIN;
         // Nothing more goes in, or it would never be drained.
-        self.feed.disconnect();
-        let left = || attempt.socket.queued() + attempt.appsrc.current_level_bytes();
-        while attempt.arrived.load(Ordering::Relaxed) > 1 && left() > 0 && Instant::now() < end {
-            std::thread::sleep(TICK / 5);
+        self.feed.shut();
+        let mut left = || socket.underway().unacknowledged + attempt.appsrc.current_level_bytes();
+        while left() > 0 && Instant::now() < end {
+            std::thread::sleep(BRISK);
         }
         let _ = attempt.appsrc.end_of_stream();
         let kinds = [gst::MessageType::Eos, gst::MessageType::Error];

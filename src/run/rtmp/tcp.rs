@@ -1,53 +1,89 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! How much of what was sent has not reached the peer, for sockets that a library keeps to itself.
+//! How much of what was handed to the system is under way, for a socket that a library keeps to itself.
+//!
+//! `rtmp2sink` does not tell its socket. So connections to a port are made one at a time in this process, and the one
+//! that is there afterwards and was not before is ours: see [`Turn`].
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::{Mutex, MutexGuard, Once};
 
-/// A connection of this process that was made after [`Outgoing::watch`].
+use super::backlog::Underway;
+use super::diag::{Diag, Found};
+
+/// Ports that somebody is connecting to.
+static CONNECTING: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+
+fn connecting() -> MutexGuard<'static, Vec<u16>> {
+    CONNECTING.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The right to connect to a port: no other [`Turn`] for it until this is dropped.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct Turn {
     port: u16,
+    /// Sockets that the process had before.
     earlier: HashSet<u64>,
 }
 
-impl Outgoing {
-    /// Watches for the next connection to a port.
-    pub fn watch(port: u16) -> Self {
-        Self { port, earlier: own_sockets() }
-    }
-
-    /// Bytes that were handed to the system and not acknowledged; 0 where there is no connection, or no /proc.
-    pub fn queued(&self) -> u64 {
-        let ours: HashSet<u64> = own_sockets().difference(&self.earlier).copied().collect();
-        if ours.is_empty() {
-            return 0;
+impl Turn {
+    /// `None` while somebody else in this process is connecting to the port.
+    pub fn take(port: u16) -> Option<Self> {
+        let mut ports = connecting();
+        if ports.contains(&port) {
+            return None;
         }
-        ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
-            .iter()
-            .filter_map(|table| fs::read_to_string(table).ok())
-            .flat_map(|table| table.lines().skip(1).filter_map(Row::parse).collect::<Vec<_>>())
-            .filter(|row| row.remote_port == self.port && ours.contains(&row.inode))
-            .map(|row| row.queued)
-            .sum()
+        ports.push(port);
+        drop(ports);
+        Some(Self { port, earlier: own_sockets() })
+    }
+
+    /// The connection that was made meanwhile. Where it cannot be told, nothing is ever under way in it, and a
+    /// warning in GStreamer's log says why, once.
+    pub fn connected(self) -> Outgoing {
+        let found = self.find();
+        if let Err(reason) = &found {
+            static ONCE: Once = Once::new();
+            ONCE.call_once(|| {
+                gst::warning!(
+                    gst::CAT_DEFAULT,
+                    "what the system holds for an RTMP server is not known, only what waits for rtmp2sink: {reason}"
+                );
+            });
+        }
+        Outgoing(found.ok())
+    }
+
+    fn find(&self) -> Result<(Diag, Found), String> {
+        let failed = |error: std::io::Error| format!("sock_diag: {error}");
+        let mut diag = Diag::open().map_err(failed)?;
+        let ours: HashSet<u64> = own_sockets().difference(&self.earlier).copied().collect();
+        let mut found = diag.connections_to(self.port).map_err(failed)?;
+        found.retain(|socket| ours.contains(&socket.inode));
+        let count = found.len();
+        let (Some(socket), 1) = (found.pop(), count) else {
+            return Err(format!("of {count} new connections to port {}, which is it?", self.port));
+        };
+        diag.underway(&socket).map_err(failed)?;
+        Ok((diag, socket))
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Row {
-    remote_port: u16,
-    queued: u64,
-    inode: u64,
+impl Drop for Turn {
+    fn drop(&mut self) {
+        connecting().retain(|port| *port != self.port);
+    }
 }
 
-impl Row {
-    /// `sl local remote state tx:rx timer retransmits uid timeout inode ...`, numbers but the inode in hex.
-    fn parse(line: &str) -> Option<Self> {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let remote_port = u16::from_str_radix(fields.get(2)?.rsplit_once(':')?.1, 16).ok()?;
-        let queued = u64::from_str_radix(fields.get(4)?.split_once(':')?.0, 16).ok()?;
-        Some(Self { remote_port, queued, inode: fields.get(9)?.parse().ok()? })
+/// A connection of this process.
+pub struct Outgoing(Option<(Diag, Found)>);
+
+impl Outgoing {
+    /// What the system holds for the peer; nothing where there is no connection, or the system does not tell.
+    pub fn underway(&mut self) -> Underway {
+        let Self(Some((diag, socket))) = self else { return Underway::default() };
+        diag.underway(socket).unwrap_or_default()
     }
 }
 
@@ -63,38 +99,47 @@ fn own_sockets() -> HashSet<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::net::{TcpListener, TcpStream};
 
-    #[test]
-    fn a_row_of_the_table_is_read() {
-        let line = "   1: 0100007F:C350 0100007F:078F 01 0001F4A0:00000000 01:00000014 00000000  1000        0 987654 2 0";
-        assert_eq!(Row::parse(line), Some(Row { remote_port: 1935, queued: 0x1F4A0, inode: 987_654 }));
-        assert_eq!(Row::parse("  sl  local_address rem_address   st tx_queue"), None);
+    fn fill(stream: &mut TcpStream) {
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(&[0; 65536]).is_ok() {}
     }
 
     #[test]
-    fn what_the_peer_does_not_read_is_queued() {
+    fn connections_of_one_process_to_one_port_are_told_apart() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let earlier = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let _ = listener.accept().unwrap();
-        let watched = Outgoing::watch(port);
-        let mut sender = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
-        assert_eq!(watched.queued(), 0);
-        sender.set_nonblocking(true).unwrap();
-        let mut sent = 0;
-        while let Ok(bytes) = sender.write(&[0; 65536]) {
-            sent += bytes;
-        }
-        let queued = watched.queued();
-        assert!(queued > 0 && queued <= sent as u64, "{queued} of {sent}");
-        std::thread::spawn(move || while peer.read(&mut [0; 65536]).is_ok_and(|bytes| bytes > 0) {});
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while watched.queued() > 0 {
-            assert!(std::time::Instant::now() < end, "it never drains");
-        }
-        drop((sender, earlier));
+        let mut earlier = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let turn = Turn::take(port).unwrap();
+        assert!(Turn::take(port).is_none(), "one at a time");
+        let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut first_seen = turn.connected();
+        let turn = Turn::take(port).unwrap();
+        let mut second = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut second_seen = turn.connected();
+        let _peers = [listener.accept().unwrap(), listener.accept().unwrap(), listener.accept().unwrap()];
+        fill(&mut earlier);
+        assert_eq!((first_seen.underway().unacknowledged, second_seen.underway().unacknowledged), (0, 0));
+        fill(&mut second);
+        assert_eq!(first_seen.underway().unacknowledged, 0);
+        assert!(second_seen.underway().unsent > 0);
+        fill(&mut first);
+        assert!(first_seen.underway().unsent > 0);
+        drop(second);
+        assert!(first_seen.underway().unsent > 0, "the other one's end is its own");
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_told_has_nothing_under_way() {
+        gst::init().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(Turn::take(port).unwrap().connected().underway(), Underway::default(), "there is none");
+        let turn = Turn::take(port).unwrap();
+        let mut two = [0; 2].map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap());
+        two.iter_mut().for_each(fill);
+        assert_eq!(turn.connected().underway(), Underway::default(), "there are two");
     }
 }
