@@ -25,9 +25,11 @@ use gst::prelude::*;
 pub use self::feed::{Counters, Feed};
 use self::retry::Retry;
 use self::tcp::{Outgoing, Turn};
+use super::bus::first_error;
 use super::plan::{Rtmp, rtmp_port};
 use super::report::Event;
 use super::stage::Stage;
+use super::teardown;
 use crate::exit::Failure;
 
 /// How often a connection is looked at.
@@ -39,8 +41,6 @@ const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 /// What is under way may take so long to leave when the stream ends, and the goodbye after it.
 const DRAINS_WITHIN: Duration = Duration::from_millis(800);
 const ENDS_WITHIN: Duration = Duration::from_millis(200);
-/// rtmp2sink may hang when it is taken down in the middle of a handshake.
-const CLOSES_WITHIN: Duration = Duration::from_millis(300);
 
 /// What a connection is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +241,7 @@ impl Worker {
                 Ok(attempt) => {
                     let over = self.publish(&attempt, &mut published_since);
                     self.feed.disconnect(attempt.arrivals.taken());
-                    close(attempt.pipeline);
+                    teardown::stop(attempt.pipeline.upcast());
                     over
                 }
                 Err(failure) => Over::Failed(failure.to_string()),
@@ -319,7 +319,7 @@ impl Worker {
                 self.say_goodbye(attempt, &bus, &mut socket);
                 return Over::Stopped;
             }
-            if let Some(reason) = trouble(&bus) {
+            if let Some(reason) = first_error(&bus).map(|trouble| trouble.text) {
                 return Over::Failed(reason);
             }
             if let Some(silent) = look.stalled {
@@ -340,10 +340,14 @@ impl Worker {
         };
         let started = Instant::now();
         if attempt.pipeline.set_state(gst::State::Playing).is_err() {
-            return Err(Over::Failed(trouble(bus).unwrap_or_else(|| "rtmp2sink does not start".into())));
+            return Err(Over::Failed(
+                first_error(bus)
+                    .map(|trouble| trouble.text)
+                    .unwrap_or_else(|| "rtmp2sink does not start".into()),
+            ));
         }
         loop {
-            if let Some(reason) = trouble(bus) {
+            if let Some(reason) = first_error(bus).map(|trouble| trouble.text) {
                 return Err(Over::Failed(reason));
             }
             if attempt.may_publish() {
@@ -380,26 +384,5 @@ impl Worker {
             drop(current);
             let _ = self.events.send(Event::Rtmp(link));
         }
-    }
-}
-
-/// Takes a pipeline down, and leaves it behind where that hangs.
-pub(super) fn close(pipeline: gst::Pipeline) {
-    let (done, closed) = channel();
-    std::thread::spawn(move || {
-        let _ = pipeline.set_state(gst::State::Null);
-        let _ = done.send(());
-    });
-    if closed.recv_timeout(CLOSES_WITHIN).is_err() {
-        gst::warning!(gst::CAT_DEFAULT, "a pipeline does not stop; it is left behind");
-    }
-}
-
-/// The first error that was posted.
-fn trouble(bus: &gst::Bus) -> Option<String> {
-    let message = bus.pop_filtered(&[gst::MessageType::Error])?;
-    match message.view() {
-        gst::MessageView::Error(error) => Some(error.error().to_string()),
-        _ => None,
     }
 }
