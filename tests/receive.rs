@@ -708,6 +708,52 @@ fn garbage_of_a_publisher_is_exit_7() {
     receiver.judgement().fails(7, "RTMP: ");
 }
 
+/// A message of one chunk, behind one that makes chunks large.
+fn large_message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF];
+    bytes.extend([3, 0, 0, 0]);
+    bytes.extend(&(body.len() as u32).to_be_bytes()[1..]);
+    bytes.extend([kind, 0, 0, 0, 0]);
+    bytes.extend(body);
+    bytes
+}
+
+/// Objects in objects, which rml_amf0 reads by recursion: without a limit, the stack overflows.
+#[test]
+fn values_in_each_other_without_end_are_refused_and_the_next_client_served() {
+    let bomb = [3, 0, 1, b'a'].repeat(500_000);
+    let receiver = Receiver::rtmp("--mode h264 --timeout-ms 25000");
+    for kind in [20, 17] {
+        let mut stream = handshaken(receiver.port);
+        // The server may leave in the middle of it.
+        let _ = stream.write_all(&large_message(kind, &bomb));
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let publisher = Publisher::new(&Plan::live(Dialect::Avc, false), &receiver.url());
+    publisher.play();
+    let judgement = receiver.judgement();
+    judgement.passes();
+    assert_eq!((judgement.number("refused"), judgement.number("sessions")), (2, 1));
+    assert!(judgement.said.contains("may have 500000 values in each other"), "{}", judgement.said);
+
+    let receiver = Receiver::rtmp("--mode h264 --timeout-ms 25000");
+    let mut client = Client::publishing(receiver.port);
+    let _ = client.stream.write_all(&large_message(18, &bomb));
+    receiver.judgement().fails(7, "RTMP: a message of type 18 and 2000000 bytes may have");
+}
+
+/// A connection behind the handshake.
+fn handshaken(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = [0; 1 + 1536];
+    stream.write_all(&[[3].as_slice(), &[0; 1536]].concat()).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    stream.read_exact(&mut [0; 1536]).unwrap();
+    stream.write_all(&answer[1..]).unwrap();
+    stream
+}
+
 /// A delta of time that rml_rtmp subtracts from, which panics where overflows are checked.
 #[test]
 fn what_the_chunk_parser_panics_at_does_not_end_the_receiver() {
@@ -719,6 +765,7 @@ fn what_the_chunk_parser_panics_at_does_not_end_the_receiver() {
     let judgement = receiver.judgement();
     // Without the checks it is sound audio of an odd time.
     assert!([4, 7].contains(&judgement.exit), "{}", judgement.said);
+    assert!(!judgement.said.contains("panicked"), "{}", judgement.said);
     assert_eq!(judgement.number("sessions"), 1);
 }
 

@@ -4,6 +4,7 @@
 //! it publishes.
 
 mod connection;
+mod gate;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};

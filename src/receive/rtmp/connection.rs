@@ -4,7 +4,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use cvmmap_ipc::clock::unix_now_ns;
@@ -14,6 +13,7 @@ use rml_rtmp::sessions::{
 };
 
 use super::super::Breach;
+use super::gate::{Gate, contained};
 use super::{Metadata, NAP, Server, Session};
 use crate::exit::Failure;
 use crate::tell;
@@ -52,6 +52,7 @@ pub(super) struct Connection<'a> {
     /// The peer has connected to an application.
     introduced: bool,
     session: Option<Session>,
+    gate: Gate,
     /// When the first bytes came behind the last whole message.
     began_unix_ns: Option<u64>,
 }
@@ -65,6 +66,7 @@ impl<'a> Connection<'a> {
             opened: Instant::now(),
             introduced: false,
             session: None,
+            gate: Gate::default(),
             began_unix_ns: None,
         };
         let Err(over) = connection.run();
@@ -142,10 +144,12 @@ impl<'a> Connection<'a> {
 
     fn input(&mut self, rtmp: &mut ServerSession, bytes: &[u8]) -> Result<(), Over> {
         let now = unix_now_ns();
-        // rml_rtmp's arithmetic on hostile lengths and times can panic.
-        let results = catch_unwind(AssertUnwindSafe(|| rtmp.handle_input(bytes)))
-            .map_err(|_| broken("a message that the parser gave up"))?
-            .map_err(broken)?;
+        let gate = &mut self.gate;
+        let results = contained(|| {
+            gate.check(bytes)?;
+            rtmp.handle_input(bytes).map_err(|error| error.to_string())
+        })
+        .map_err(broken)?;
         self.handle(rtmp, results, now)
     }
 
