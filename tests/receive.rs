@@ -186,6 +186,95 @@ fn rtp_of_both_codecs_is_received_judged_and_decoded() {
     }
 }
 
+/// RTP packets as a sender would send them.
+fn rtp_packets(dialect: Dialect, source: &str) -> Vec<Vec<u8>> {
+    init();
+    let codec = dialect.codec();
+    let pipeline = gst::parse::launch(&format!(
+        "{source} ! {} ! {codec}parse config-interval=-1 ! rtp{codec}pay pt=96 mtu=400 \
+         ! appsink name=out sync=false",
+        dialect.encoder()
+    ));
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let sink = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let mut packets = Vec::new();
+    while let Ok(sample) = sink.pull_sample() {
+        if let Some(list) = sample.buffer_list() {
+            packets.extend(list.iter().map(|buffer| buffer.map_readable().unwrap().to_vec()));
+        } else {
+            packets.push(sample.buffer().unwrap().map_readable().unwrap().to_vec());
+        }
+    }
+    stop(&pipeline);
+    packets
+}
+
+fn send(packets: &[Vec<u8>], port: u16) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for packet in packets {
+        socket.send_to(packet, ("127.0.0.1", port)).unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+}
+
+/// 60 frames of a test picture.
+const SECONDS: &str =
+    "videotestsrc num-buffers=60 ! video/x-raw,format=I420,width=160,height=120,framerate=30/1";
+
+#[test]
+fn joining_in_the_middle_is_no_error() {
+    for dialect in [Dialect::Avc, Dialect::Enhanced] {
+        let packets = rtp_packets(dialect, SECONDS);
+        for first in [1, 2, 3, 4, 5, 9] {
+            let rest = &packets[first..];
+            let count = rest.len();
+            let receiver =
+                Receiver::rtp(&format!("--expect-pt 96 --packet-threshold {count} --timeout-ms 25000"));
+            send(rest, receiver.port);
+            let judgement = receiver.judgement();
+            judgement.passes();
+            assert!(judgement.number("pictures") > 0 && judgement.number("seq_gaps") == 0);
+        }
+    }
+}
+
+/// Pictures of what was lost, and behind it, may be missing; others not.
+#[test]
+fn losses_excuse_the_pictures_they_touch_and_no_others() {
+    for dialect in [Dialect::Avc, Dialect::Enhanced] {
+        let packets = rtp_packets(dialect, SECONDS);
+        let middle = packets.len() / 2;
+        // One lost, and two swapped.
+        let mut lossy = packets.clone();
+        lossy.remove(middle);
+        let mut late = packets.clone();
+        late.swap(middle, middle + 1);
+        for packets in [lossy, late] {
+            let receiver = Receiver::rtp(&format!(
+                "--expect-pt 96 --packet-threshold {} --timeout-ms 25000",
+                packets.len()
+            ));
+            send(&packets, receiver.port);
+            let judgement = receiver.judgement();
+            assert_eq!(judgement.exit, 0, "{}\n{}", judgement.summary, judgement.said);
+            assert_eq!((judgement.number("seq_gaps"), judgement.number("missing_pictures")), (1, 0));
+        }
+        // One lost at the beginning, and a frame that no decoder takes, behind the next key frame.
+        let marked: Vec<_> = (0..packets.len()).filter(|n| packets[*n][1] & 0x80 != 0).collect();
+        let mut broken = packets.clone();
+        for n in marked[50] + 1..=marked[51] {
+            let header = if dialect == Dialect::Avc { 14 } else { 15 };
+            broken[n][header..].fill(0xFF);
+        }
+        broken.remove(marked[1]);
+        let args = format!("--expect-pt 96 --packet-threshold {} --timeout-ms 25000", broken.len());
+        let receiver = Receiver::rtp(&args);
+        send(&broken, receiver.port);
+        receiver.judgement().fails(7, "that came whole gave no picture");
+    }
+}
+
 /// The file that a sender writes once it knows its parameter sets.
 fn write_sdp(sender: &Sender, file: &std::path::Path) {
     let pad = sender.0.by_name("pay").unwrap().static_pad("src").unwrap();
@@ -398,7 +487,9 @@ fn rtp_that_does_not_decode_is_exit_7() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for n in 0..20u8 {
         let mut packet = vec![0x80, 0x80 | 96, 0, n, 0, 0, n, 0, 0, 0, 0, 1];
-        packet.extend(if n == 0 { [0x67; 40] } else { [0x65; 40] });
+        // Parameter sets, and a first slice of a key frame.
+        packet.push([0x67, 0x68, 0x65][usize::from(n.min(2))]);
+        packet.extend([0x88; 40]);
         socket.send_to(&packet, ("127.0.0.1", receiver.port)).unwrap();
     }
     receiver.judgement().fails(7, "no picture");

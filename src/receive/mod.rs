@@ -94,11 +94,12 @@ struct Reached {
     wanted: u64,
     /// A packet, or a publisher, came at all.
     begun: bool,
+    /// Those that are not damaged.
     pictures: u64,
 }
 
 impl Reached {
-    /// The threshold, and a picture.
+    /// The threshold, and an undamaged picture.
     fn enough(&self) -> bool {
         self.got >= self.wanted && self.pictures > 0
     }
@@ -124,7 +125,10 @@ fn verdict(findings: &Findings, reached: &Reached) -> Result<(), Failure> {
         ));
     }
     if *pictures == 0 {
-        return Err(Failure::new(Exit::Protocol, format!("{got} {what} came, but no picture was decoded")));
+        return Err(Failure::new(
+            Exit::Protocol,
+            format!("{got} {what} came, but no picture was decoded undamaged"),
+        ));
     }
     Ok(())
 }

@@ -50,11 +50,17 @@ pub(super) struct Unit {
     pub arrival_unix_ns: u64,
     pub key: bool,
     pub skipped_leading: bool,
+    /// Packets of it may be missing, or of what it refers to.
+    pub damaged: bool,
     ticks: i64,
+    /// A NAL unit has begun, or gone on.
+    filled: bool,
     /// A slice has begun.
     sliced: bool,
-    /// It began where it should, without a gap before.
-    whole: bool,
+    /// Packets of it may be missing: a gap was before it or in it.
+    gapped: bool,
+    /// No gap was behind its last packet, which therefore has the marker bit.
+    marked: bool,
 }
 
 /// What to do with a packet.
@@ -71,8 +77,50 @@ pub(super) struct Taken {
 enum Fragment {
     None,
     Of(u8),
-    /// Packets were lost; it may or may not go on.
+    /// Packets were lost, or came before the first one; it may or may not go on.
     Unknown,
+}
+
+/// A NAL unit that begins, or goes on, in a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Nal {
+    kind: u8,
+    begins: bool,
+    /// The first slice of its picture begins.
+    begins_picture: bool,
+}
+
+impl Nal {
+    fn whole(codec: Codec, bytes: &[u8]) -> Result<Self, String> {
+        let kind = codec.nal_type(bytes)?;
+        let begins_picture = codec.is_slice(kind) && codec.begins_picture(bytes);
+        Ok(Self { kind, begins: true, begins_picture })
+    }
+}
+
+/// Which parameter sets have come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sets(u8);
+
+impl Sets {
+    const ALL: Self = Self(0xFF);
+
+    /// VPS, SPS and PPS are numbered in a row.
+    fn add(&mut self, codec: Codec, kind: u8) {
+        let first = if codec == Codec::H264 { 7 } else { 32 };
+        if codec.is_parameter_set(kind) {
+            self.0 |= 1 << (kind - first);
+        }
+    }
+
+    fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    fn complete(self, codec: Codec) -> bool {
+        let all = if codec == Codec::H264 { 0b11 } else { 0b111 };
+        self.0 & all == all
+    }
 }
 
 /// The rules of one RTP stream.
@@ -92,7 +140,11 @@ pub(super) struct Judge {
     /// Access units in a row that are shown before the highest so far.
     below: u32,
     fragment: Fragment,
+    sets: Sets,
+    /// A key frame began behind all parameter sets.
     decodable: bool,
+    /// Pictures may refer to what was lost.
+    damaged: bool,
 }
 
 fn broken<T>(what: impl Into<String>) -> Result<T, Breach> {
@@ -111,7 +163,9 @@ fn tell(payload: &[u8]) -> Option<Codec> {
 }
 
 /// Where a packet stands among those that came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    First,
     Next,
     AfterGap,
     /// Late or twice: not for the decoder.
@@ -131,9 +185,17 @@ impl Judge {
             last_ticks: None,
             highest_ticks: 0,
             below: 0,
-            fragment: Fragment::None,
+            // The first packet may be from the middle of anything.
+            fragment: Fragment::Unknown,
+            sets: Sets::default(),
             decodable: false,
+            damaged: false,
         }
+    }
+
+    /// The parameter sets are known, so decoding can begin at the first key frame.
+    pub fn know_parameter_sets(&mut self) {
+        self.sets = Sets::ALL;
     }
 
     pub fn counted(&self) -> &Counted {
@@ -145,11 +207,6 @@ impl Judge {
         self.codec
     }
 
-    /// Every sequence number came.
-    pub fn lossless(&self) -> bool {
-        self.counted.seq_gaps == 0 && self.counted.reordered == 0
-    }
-
     /// No access unit has begun whose end has not come.
     pub fn between_units(&self) -> bool {
         self.unit.is_none()
@@ -157,7 +214,7 @@ impl Judge {
 
     /// What has come of an access unit whose end did not.
     pub fn rest(&mut self) -> Option<Unit> {
-        self.unit.take().filter(|_| self.decodable)
+        self.unit.take().filter(|_| self.decodable).map(|unit| Unit { damaged: true, ..unit })
     }
 
     /// Takes in a datagram that came at `arrival_unix_ns`.
@@ -186,43 +243,51 @@ impl Judge {
             }
         };
         let mut taken = Taken::default();
-        match self.place(packet.sequence_number()) {
+        let place = self.place(packet.sequence_number());
+        match place {
             Place::Old => return Ok(taken),
             Place::AfterGap => {
                 self.fragment = Fragment::Unknown;
+                self.damaged = true;
                 if let Some(unit) = &mut self.unit {
-                    unit.whole = false;
+                    unit.gapped = true;
+                    unit.marked = false;
                 }
             }
-            Place::Next => (),
+            Place::First | Place::Next => (),
         }
+        let continuous = place == Place::Next;
         self.counted.first_timestamp.get_or_insert(packet.timestamp());
         self.counted.last_timestamp = Some(packet.timestamp());
-        self.begin_or_go_on(&packet, arrival_unix_ns, &mut taken)?;
-        self.payload(codec, &packet)?;
+        self.begin_or_go_on(&packet, continuous, arrival_unix_ns, &mut taken)?;
+        let for_decoder = self.payload(codec, &packet)?;
         if packet.marker_bit() {
             if let Fragment::Of(kind) = self.fragment {
                 self.fragment = Fragment::Unknown;
+                self.damaged = true;
                 self.end_unit(&mut taken);
                 return broken(format!("a marker bit inside a fragmented NAL unit of type {kind}"));
             }
             self.counted.access_units += 1;
             self.counted.key_frames += u64::from(self.unit.as_ref().is_some_and(|unit| unit.key));
-            taken.decode_at_ns = self.decode_at();
+        }
+        taken.decode_at_ns = self.unit.as_ref().filter(|_| for_decoder).map(|unit| unit.pts_ns);
+        if packet.marker_bit() {
+            // It does not go on in the next access unit.
+            self.fragment = Fragment::None;
             self.end_unit(&mut taken);
-        } else {
-            taken.decode_at_ns = self.decode_at();
+        } else if let Some(unit) = &mut self.unit {
+            unit.marked = true;
         }
         Ok(taken)
     }
 
-    fn decode_at(&self) -> Option<u64> {
-        self.unit.as_ref().filter(|_| self.decodable).map(|unit| unit.pts_ns)
-    }
-
     fn end_unit(&mut self, taken: &mut Taken) {
-        if let Some(unit) = self.unit.take() {
+        if let Some(mut unit) = self.unit.take() {
             self.last_ticks = Some((unit.timestamp, unit.ticks));
+            // Nothing behind a whole key frame refers to what is before it.
+            self.damaged &= unit.gapped || !unit.key;
+            unit.damaged = self.damaged || unit.gapped;
             if self.decodable {
                 taken.ended.push(unit);
             }
@@ -233,7 +298,7 @@ impl Judge {
         if self.counted.packets == 1 {
             self.highest = i64::from(number);
             self.remember(self.highest);
-            return Place::Next;
+            return Place::First;
         }
         let step = number.wrapping_sub(self.highest as u16) as i16;
         let unwrapped = self.highest + i64::from(step);
@@ -262,15 +327,20 @@ impl Judge {
     }
 
     /// Timestamps: one per access unit, which a marker bit ends.
-    fn begin_or_go_on(&mut self, packet: &RtpPacket, arrival: u64, taken: &mut Taken) -> Result<(), Breach> {
+    fn begin_or_go_on(
+        &mut self,
+        packet: &RtpPacket,
+        continuous: bool,
+        arrival: u64,
+        taken: &mut Taken,
+    ) -> Result<(), Breach> {
         let timestamp = packet.timestamp();
-        let lost = self.fragment == Fragment::Unknown;
         let mut unmarked = None;
         if let Some(unit) = &self.unit {
             if unit.timestamp == timestamp {
                 return Ok(());
             }
-            if unit.whole && !lost {
+            if unit.marked {
                 unmarked = Some(format!(
                     "timestamp {timestamp} begins, but {} had no marker bit at its end",
                     unit.timestamp
@@ -290,9 +360,12 @@ impl Judge {
             arrival_unix_ns: arrival,
             key: false,
             skipped_leading: false,
+            damaged: false,
             ticks,
+            filled: false,
             sliced: false,
-            whole: !lost,
+            gapped: !continuous,
+            marked: true,
         });
         if let Some(unmarked) = unmarked {
             return broken(unmarked);
@@ -321,41 +394,56 @@ impl Judge {
         Ok(())
     }
 
-    /// NAL units, and what they make of the access unit.
-    fn payload(&mut self, codec: Codec, packet: &RtpPacket) -> Result<(), Breach> {
-        let begun = match codec {
+    /// NAL units, and what they make of the access unit. Tells whether the decoder can do something with them.
+    fn payload(&mut self, codec: Codec, packet: &RtpPacket) -> Result<bool, Breach> {
+        let nals = match codec {
             Codec::H264 => self.h264(packet.payload()),
             Codec::H265 => self.h265(packet.payload()),
         };
-        let begun = begun.map_err(|error| {
+        let nals = nals.map_err(|error| {
             Breach::protocol(format!("{codec} payload of packet {}: {error}", packet.sequence_number()))
         })?;
         let unit = self.unit.as_mut().expect("begun with the packet");
-        for kind in begun {
+        let mut sets = self.sets;
+        for nal in nals {
+            let kind = nal.kind;
             // Senders that put parameter sets before each slice of a key frame do this; depayloaders cut it in two.
             if unit.sliced && codec.precedes_slices(kind) {
                 let (timestamp, number) = (packet.timestamp(), packet.sequence_number());
                 let what = format!("a {codec} NAL unit of type {kind} behind a slice of its access unit");
                 return broken(format!("{what}: packet {number}, timestamp {timestamp}"));
             }
+            let begins_unit = nal.begins && codec.precedes_slices(kind) || nal.begins_picture;
+            if !std::mem::replace(&mut unit.filled, true) && begins_unit {
+                // What is missing was of the one before.
+                unit.gapped = false;
+            }
             unit.sliced |= codec.is_slice(kind);
             unit.key |= codec.is_key(kind);
             unit.skipped_leading |= codec.is_skipped_leading(kind);
-            self.decodable |= codec.is_key(kind) || codec.is_parameter_set(kind);
+            if nal.begins {
+                sets.add(codec, kind);
+            }
+            self.decodable |= codec.is_key(kind) && nal.begins_picture && sets.complete(codec);
         }
-        Ok(())
+        // Before the first key frame it gets parameter sets and what follows them, but no slices, not even beside one.
+        let for_decoder = self.decodable || sets.any() && !unit.sliced;
+        if for_decoder {
+            self.sets = sets;
+        }
+        Ok(for_decoder)
     }
 
-    /// The types of NAL units that begin in a payload.
-    fn h264(&mut self, payload: &[u8]) -> Result<Vec<u8>, String> {
+    /// The NAL units in a payload.
+    fn h264(&mut self, payload: &[u8]) -> Result<Vec<Nal>, String> {
         let codec = Codec::H264;
         match codec.raw_type(payload)? {
             FU_A => {
-                let &[indicator, header, _, ..] = payload else {
+                let &[indicator, header, first, ..] = payload else {
                     return Err(format!("FU-A of {} bytes", payload.len()));
                 };
-                let kind = codec.nal_type(&[indicator & 0x60 | header & 0x1F])?;
-                self.fragment(kind, header)
+                let nal = Nal::whole(codec, &[indicator & 0x60 | header & 0x1F, first])?;
+                self.fragment(nal, header)
             }
             STAP_A => {
                 self.no_fragment()?;
@@ -363,20 +451,20 @@ impl Judge {
             }
             _ => {
                 self.no_fragment()?;
-                Ok(vec![codec.nal_type(payload)?])
+                Ok(vec![Nal::whole(codec, payload)?])
             }
         }
     }
 
-    fn h265(&mut self, payload: &[u8]) -> Result<Vec<u8>, String> {
+    fn h265(&mut self, payload: &[u8]) -> Result<Vec<Nal>, String> {
         let codec = Codec::H265;
         match codec.raw_type(payload)? {
             FRAGMENTATION => {
-                let &[_, temporal, header, _, ..] = payload else {
+                let &[_, temporal, header, first, ..] = payload else {
                     return Err(format!("fragmentation unit of {} bytes", payload.len()));
                 };
-                let kind = codec.nal_type(&[(header & 0x3F) << 1, temporal])?;
-                self.fragment(kind, header)
+                let nal = Nal::whole(codec, &[(header & 0x3F) << 1, temporal, first])?;
+                self.fragment(nal, header)
             }
             AGGREGATION => {
                 self.no_fragment()?;
@@ -384,7 +472,7 @@ impl Judge {
             }
             _ => {
                 self.no_fragment()?;
-                Ok(vec![codec.nal_type(payload)?])
+                Ok(vec![Nal::whole(codec, payload)?])
             }
         }
     }
@@ -397,7 +485,8 @@ impl Judge {
     }
 
     /// `header` begins with the bits Start and End.
-    fn fragment(&mut self, kind: u8, header: u8) -> Result<Vec<u8>, String> {
+    fn fragment(&mut self, nal: Nal, header: u8) -> Result<Vec<Nal>, String> {
+        let kind = nal.kind;
         let (start, end) = (header & 0x80 != 0, header & 0x40 != 0);
         if start && end {
             return Err(format!("a fragment of type {kind} is both start and end"));
@@ -405,7 +494,7 @@ impl Judge {
         if start {
             self.no_fragment()?;
             self.fragment = Fragment::Of(kind);
-            return Ok(vec![kind]);
+            return Ok(vec![nal]);
         }
         match self.fragment {
             Fragment::None => return Err(format!("a fragment of type {kind} without a start")),
@@ -418,13 +507,13 @@ impl Judge {
             Fragment::Unknown => (),
         }
         // One whose start was lost is still of this type.
-        Ok(vec![kind])
+        Ok(vec![Nal { begins: false, begins_picture: false, ..nal }])
     }
 }
 
 /// NAL units with lengths of 16 bits before them.
-fn aggregated(codec: Codec, mut left: &[u8]) -> Result<Vec<u8>, String> {
-    let mut kinds = Vec::new();
+fn aggregated(codec: Codec, mut left: &[u8]) -> Result<Vec<Nal>, String> {
+    let mut nals = Vec::new();
     while !left.is_empty() {
         let unit = left
             .split_first_chunk::<2>()
@@ -432,10 +521,10 @@ fn aggregated(codec: Codec, mut left: &[u8]) -> Result<Vec<u8>, String> {
         let Some((nal, rest)) = unit else {
             return Err(format!("an aggregated NAL unit reaches beyond the {} bytes left", left.len()));
         };
-        kinds.push(codec.nal_type(nal)?);
+        nals.push(Nal::whole(codec, nal)?);
         left = rest;
     }
-    if kinds.is_empty() { Err("an aggregation of nothing".into()) } else { Ok(kinds) }
+    if nals.is_empty() { Err("an aggregation of nothing".into()) } else { Ok(nals) }
 }
 
 #[cfg(test)]
@@ -459,7 +548,16 @@ mod tests {
         Judge::new(Some(codec), PT, 0)
     }
 
+    fn judge_with_parameter_sets() -> Judge {
+        let mut judge = judge(Codec::H264);
+        judge.know_parameter_sets();
+        judge
+    }
+
     const SPS: &[u8] = &[0x67, 0x42, 0xC0, 0x1E];
+    const PPS: &[u8] = &[0x68, 0xCE];
+    /// Both in one packet.
+    const SETS: &[u8] = &[0x78, 0, 4, 0x67, 0x42, 0xC0, 0x1E, 0, 2, 0x68, 0xCE];
     const IDR: &[u8] = &[0x65, 0x88];
     const INTER: &[u8] = &[0x41, 0x9A];
 
@@ -470,7 +568,8 @@ mod tests {
         let (mut seq, mut timestamp) = (0xFFFDu16, 0xFFFF_FFFFu32 - 3000);
         for n in 0..6 {
             let idr = n % 3 == 0;
-            for (payload, marker) in if idr { vec![(SPS, false), (IDR, true)] } else { vec![(INTER, true)] } {
+            for (payload, marker) in if idr { vec![(SETS, false), (IDR, true)] } else { vec![(INTER, true)] }
+            {
                 let taken = judge.take(&packet(seq, timestamp, marker, payload), n).unwrap();
                 assert!(taken.decode_at_ns.is_some());
                 ended.extend(taken.ended);
@@ -481,7 +580,7 @@ mod tests {
         let counted = judge.counted();
         assert_eq!((counted.packets, counted.access_units, counted.key_frames), (8, 6, 2));
         assert_eq!((counted.seq_gaps, counted.reordered, counted.duplicates), (0, 0, 0));
-        assert!(judge.lossless() && judge.between_units());
+        assert!(judge.between_units() && ended.iter().all(|unit| !unit.damaged));
         assert_eq!(ended.iter().map(|unit| unit.arrival_unix_ns).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
         let keys = [true, false, false, true, false, false];
         assert_eq!(ended.iter().map(|unit| unit.key).collect::<Vec<_>>(), keys);
@@ -500,24 +599,107 @@ mod tests {
         let counted = judge.counted();
         let numbers = [counted.seq_gaps, counted.lost, counted.reordered, counted.duplicates];
         assert_eq!(numbers, [1, 1, 1, 1]);
-        assert!(!judge.lossless());
+    }
+
+    #[test]
+    fn access_units_are_damaged_from_a_gap_to_the_next_whole_key_frame() {
+        let mut judge = judge_with_parameter_sets();
+        let slice = &[0x41, 0x1A][..];
+        let packets = [
+            (0, 0, true, IDR, vec![false]),
+            (1, 1, true, INTER, vec![false]),
+            // One is lost: what follows begins a picture, but may refer to it.
+            (3, 3, true, INTER, vec![true]),
+            (4, 4, true, IDR, vec![false]),
+            (5, 5, true, INTER, vec![false]),
+            // The end of one and the beginning of the next are lost.
+            (6, 6, false, INTER, vec![]),
+            (8, 7, true, slice, vec![true, true]),
+            // The beginning of a key frame is lost.
+            (10, 9, true, &[0x65, 0x18], vec![true]),
+            (11, 10, true, INTER, vec![true]),
+            // What is lost was before it.
+            (13, 12, false, SETS, vec![]),
+            (14, 12, false, IDR, vec![]),
+            (15, 12, true, &[0x65, 0x18], vec![false]),
+            // A key frame in which one is lost.
+            (16, 13, false, IDR, vec![]),
+            (18, 13, true, &[0x65, 0x18], vec![true]),
+            (19, 14, true, INTER, vec![true]),
+        ];
+        for (seq, timestamp, marker, payload, expected) in packets {
+            let taken = judge.take(&packet(seq, timestamp, marker, payload), 0).unwrap();
+            let damaged: Vec<_> = taken.ended.iter().map(|unit| unit.damaged).collect();
+            assert_eq!(damaged, expected, "packet {seq}");
+        }
+    }
+
+    #[test]
+    fn joining_in_the_middle_is_no_error() {
+        let fragment = |header| [0x7C, header, 0x88];
+        let [start, middle, end] = [0x85, 0x05, 0x45].map(fragment);
+        for first in 0..6u16 {
+            let mut judge = judge(Codec::H264);
+            let packets = [
+                (false, SETS),
+                (false, &start[..]),
+                (false, &middle),
+                (true, &end),
+                (true, INTER),
+                (true, INTER),
+                (false, SETS),
+                (false, &start),
+                (true, &end),
+            ];
+            let mut decoded = Vec::new();
+            for (seq, (marker, payload)) in (0..).zip(packets).skip(usize::from(first)) {
+                let timestamp = [0, 0, 0, 0, 1, 2, 3, 3, 3][usize::from(seq)];
+                let taken = judge.take(&packet(seq, timestamp, marker, payload), 0).unwrap();
+                decoded.extend(taken.decode_at_ns.map(|_| seq));
+                assert!(taken.ended.iter().all(|unit| !unit.damaged));
+            }
+            let expected = if first == 0 { 0..9 } else { 6..9 };
+            assert_eq!(decoded, expected.collect::<Vec<_>>(), "from {first}");
+        }
     }
 
     #[test]
     fn what_comes_before_a_decoder_can_begin_is_not_for_it() {
-        let mut judge = judge(Codec::H264);
-        let taken = judge.take(&packet(0, 0, true, INTER), 0).unwrap();
-        assert_eq!(taken, Taken::default());
-        let taken = judge.take(&packet(1, 3000, false, SPS), 7).unwrap();
-        assert!(taken.decode_at_ns.is_some() && taken.ended.is_empty());
-        let taken = judge.take(&packet(2, 3000, true, IDR), 9).unwrap();
-        assert_eq!(taken.ended[0].arrival_unix_ns, 7);
+        let h264 = (Codec::H264, &[SPS, PPS][..], IDR, INTER);
+        let sets: &[&[u8]] = &[&[0x40, 1, 0x0C], &[0x42, 1, 1], &[0x44, 1, 0xC1]];
+        let h265 = (Codec::H265, sets, &[0x26, 1, 0xAF][..], &[0x02, 1, 0xD0][..]);
+        for (codec, sets, key, inter) in [h264, h265] {
+            let mut judge = judge(codec);
+            let mut seq = 0;
+            let mut take = |judge: &mut Judge, marker, payload| {
+                seq += 1;
+                let timestamp = u32::from(seq) * u32::from(marker);
+                judge.take(&packet(seq, timestamp + 1000, marker, payload), u64::from(seq)).unwrap()
+            };
+            assert_eq!(take(&mut judge, true, inter), Taken::default());
+            // Each of the parameter sets but one, and a key frame, which nobody can decode.
+            let (last, some) = sets.split_last().unwrap();
+            for set in some {
+                assert!(take(&mut judge, true, set).decode_at_ns.is_some());
+            }
+            for slice in [key, inter] {
+                assert_eq!(take(&mut judge, true, slice), Taken::default());
+            }
+            assert!(take(&mut judge, true, last).decode_at_ns.is_some());
+            assert_eq!(take(&mut judge, true, inter), Taken::default());
+            let taken = take(&mut judge, true, key);
+            assert!(taken.decode_at_ns.is_some() && taken.ended.len() == 1);
+        }
+        // Where the SDP has them, a key frame is enough.
+        let mut judge = judge_with_parameter_sets();
+        assert_eq!(judge.take(&packet(0, 0, true, INTER), 0).unwrap(), Taken::default());
+        assert_eq!(judge.take(&packet(1, 1, true, IDR), 7).unwrap().ended[0].arrival_unix_ns, 7);
     }
 
     #[test]
     fn a_lost_marker_ends_the_unit_with_the_next_one() {
-        let mut judge = judge(Codec::H264);
-        judge.take(&packet(0, 0, false, &[0x7C, 0x85, 1]), 0).unwrap();
+        let mut judge = judge_with_parameter_sets();
+        judge.take(&packet(0, 0, false, &[0x7C, 0x85, 0x88]), 0).unwrap();
         let taken = judge.take(&packet(2, 3000, true, INTER), 0).unwrap();
         assert_eq!(taken.ended.iter().map(|unit| unit.timestamp).collect::<Vec<_>>(), [0, 3000]);
     }
@@ -580,7 +762,7 @@ mod tests {
             (&[(0, 0, true, &[0x42, 1])], "NAL header byte 0x42 is of no h264 NAL unit"),
             (&[(0, 0, true, &[0x7C, 0x85])], "FU-A of 2 bytes"),
             (&[(0, 0, true, &[0x7C, 0xC5, 1])], "a fragment of type 5 is both start and end"),
-            (&[(0, 0, true, &[0x7C, 0x05, 1])], "a fragment of type 5 without a start"),
+            (&[(0, 0, false, IDR), (1, 0, true, &[0x7C, 0x05, 1])], "a fragment of type 5 without a start"),
             (
                 &[(0, 0, false, &[0x7C, 0x85, 1]), (1, 0, true, &[0x5C, 0x01, 1])],
                 "a fragment of type 1 goes on with one of type 5",
@@ -595,7 +777,10 @@ mod tests {
         let h265: [(Packets, &str); 5] = [
             (&[(0, 0, true, &[0x67, 0x42])], "layer 40, temporal id plus 1 = 2"),
             (&[(0, 0, true, &[0x62, 1, 0x93])], "fragmentation unit of 3 bytes"),
-            (&[(0, 0, true, &[0x62, 1, 0x13, 1])], "a fragment of type 19 without a start"),
+            (
+                &[(0, 0, true, &[0x02, 1, 0xD0]), (1, 1, true, &[0x62, 1, 0x13, 1])],
+                "a fragment of type 19 without a start",
+            ),
             (&[(0, 0, true, &[0x60, 1])], "an aggregation of nothing"),
             (&[(0, 0, true, &[0x60, 1, 0, 2, 0x62, 1])], "NAL header byte 0x62 is of no h265 NAL unit"),
         ];

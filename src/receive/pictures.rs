@@ -38,6 +38,15 @@ pub(super) struct Unit {
     pub size: Option<(u32, u32)>,
     /// A decoder may leave it out.
     pub optional: bool,
+    /// Something was lost of it, or of what it refers to: its picture may be missing or damaged.
+    pub damaged: bool,
+}
+
+impl Unit {
+    /// A picture must come of it.
+    fn is_owed(&self) -> bool {
+        !self.optional && !self.damaged
+    }
 }
 
 /// What came out of the decoders.
@@ -52,7 +61,7 @@ pub(super) struct Counted {
     pub counted_pictures: u64,
     /// Those that the decoder says are damaged.
     pub corrupted_pictures: u64,
-    /// Access units that gave no picture.
+    /// Access units that came whole, as did what they refer to, and gave no picture.
     pub missing_pictures: u64,
 }
 
@@ -63,6 +72,8 @@ pub(super) struct Pictures(Arc<Mutex<Seen>>);
 #[derive(Default)]
 struct Seen {
     counted: Counted,
+    /// Damaged pictures of access units that came whole.
+    spoilt: u64,
     breaches: Vec<Breach>,
     log: Option<LineWriter<File>>,
 }
@@ -79,6 +90,12 @@ impl Pictures {
 
     pub fn counted(&self) -> Counted {
         self.lock().counted.clone()
+    }
+
+    /// Pictures that the decoder does not call damaged.
+    pub fn undamaged(&self) -> u64 {
+        let counted = &self.lock().counted;
+        counted.pictures - counted.corrupted_pictures
     }
 
     /// What was found since the last call.
@@ -114,6 +131,8 @@ struct Waiting {
     units: HashMap<u64, (u64, Unit)>,
     /// Numbers access units in the order of decoding.
     next: u64,
+    /// One was damaged.
+    damaged: bool,
     pattern: Option<((u32, u32), Option<Pattern>)>,
 }
 
@@ -181,6 +200,7 @@ impl Decoder {
         let mut waiting = lock(&self.waiting);
         let number = waiting.next;
         waiting.next += 1;
+        waiting.damaged |= unit.damaged;
         waiting.units.insert(unit.pts_ns, (number, unit));
     }
 
@@ -198,8 +218,8 @@ impl Decoder {
         bus.pop_filtered(&[gst::MessageType::Error]).map(|message| breach(&message))
     }
 
-    /// Takes out what is still in the decoder. Where `lossless` is false, pictures may be missing.
-    pub fn finish(self, lossless: bool) -> Vec<Breach> {
+    /// Takes out what is still in the decoder. Where `sound` is false, pictures may be missing.
+    pub fn finish(self, sound: bool) -> Vec<Breach> {
         let mut found = Vec::new();
         let _ = self.source.end_of_stream();
         let bus = self.pipeline.bus().expect("pipelines have a bus");
@@ -213,12 +233,13 @@ impl Decoder {
         let mut waiting = lock(&self.waiting);
         let mut seen = self.pictures.lock();
         for (_, (_, unit)) in waiting.units.drain() {
-            seen.counted.missing_pictures += u64::from(!unit.optional);
+            seen.counted.missing_pictures += u64::from(unit.is_owed());
         }
-        let Counted { pictures, corrupted_pictures: corrupted, missing_pictures: missing, .. } = seen.counted;
-        if lossless && corrupted + missing > 0 {
+        let Counted { pictures, missing_pictures: missing, .. } = seen.counted;
+        let spoilt = seen.spoilt;
+        if sound && spoilt + missing > 0 {
             found.push(Breach::protocol(format!(
-                "of {} access units, {missing} gave no picture and {corrupted} a damaged one",
+                "of {} access units, {missing} that came whole gave no picture and {spoilt} a damaged one",
                 pictures + missing
             )));
         }
@@ -258,16 +279,21 @@ fn show(sample: &gst::Sample, decoded_unix_ns: u64, waiting: &mut Waiting, seen:
     counted.pictures += 1;
     (counted.width, counted.height) = size;
     counted.counted_pictures += u64::from(count.is_some());
-    counted.corrupted_pictures += u64::from(buffer.flags().contains(gst::BufferFlags::CORRUPTED));
+    let corrupted = buffer.flags().contains(gst::BufferFlags::CORRUPTED);
+    counted.corrupted_pictures += u64::from(corrupted);
     let unit = buffer.pts().and_then(|pts| waiting.units.remove(&pts.nseconds()));
     let Some((number, unit)) = unit else {
-        seen.breaches
-            .push(Breach::protocol(format!("a picture at {:?} that nothing was sent for", buffer.pts())));
+        // A damaged access unit may give two.
+        if !waiting.damaged {
+            let what = format!("a picture at {:?} that nothing was sent for", buffer.pts());
+            seen.breaches.push(Breach::protocol(what));
+        }
         return;
     };
+    seen.spoilt += u64::from(corrupted && !unit.damaged);
     waiting.units.retain(|_, (waiting, unit)| {
         let missing = *waiting + HELD_BACK < number;
-        counted.missing_pictures += u64::from(missing && !unit.optional);
+        counted.missing_pictures += u64::from(missing && unit.is_owed());
         !missing
     });
     if let Some((width, height)) = unit.size.filter(|told| *told != size) {

@@ -166,7 +166,7 @@ impl Server {
             got: self.counted.frames,
             wanted: self.args.video_threshold,
             begun: self.counted.sessions > 0,
-            pictures: self.pictures.counted().pictures,
+            pictures: self.pictures.undamaged(),
         }
     }
 
@@ -292,6 +292,7 @@ impl Session {
             session: self.number,
             size: self.judge.told_size(),
             optional: frame.skipped_leading,
+            damaged: false,
         });
         self.decoder.push(frame.nals, pts_ns);
     }

@@ -133,7 +133,7 @@ impl Receiver {
             got: self.judge.counted().packets,
             wanted: self.args.packet_threshold,
             begun: self.datagrams > 0,
-            pictures: self.pictures.counted().pictures,
+            pictures: self.pictures.undamaged(),
         }
     }
 
@@ -186,6 +186,9 @@ impl Receiver {
             Ok(described) => {
                 let (pt, b_frames) = (self.args.expect_pt, self.args.b_frames);
                 self.judge = packets::Judge::new(Some(described.codec), pt, b_frames);
+                if described.has_parameter_sets() {
+                    self.judge.know_parameter_sets();
+                }
                 self.described = Some(described);
                 self.waits_for = None;
                 return true;
@@ -232,14 +235,13 @@ impl Receiver {
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        let whole = self.judge.lossless() && self.judge.between_units();
-        let lossless = whole && self.findings.exit.is_none();
+        let sound = self.findings.exit.is_none();
         if let Some(decoder) = self.decoder.take() {
             // What has come of an access unit when the time is over may or may not give a picture.
             if let Some(rest) = self.judge.rest() {
-                decoder.announce(pictures::Unit { optional: true, ..announced(rest) });
+                decoder.announce(announced(rest));
             }
-            self.findings.extend(decoder.finish(lossless));
+            self.findings.extend(decoder.finish(sound));
             self.findings.extend(self.pictures.breaches());
         }
         if let Some(why) = self.waits_for.take() {
@@ -277,5 +279,6 @@ fn announced(unit: packets::Unit) -> pictures::Unit {
         session: 1,
         size: None,
         optional: unit.skipped_leading,
+        damaged: unit.damaged,
     }
 }

@@ -15,6 +15,19 @@ pub(super) struct Described {
     pub caps: gst::Caps,
 }
 
+impl Described {
+    /// It has all parameter sets, so that the stream need not.
+    pub fn has_parameter_sets(&self) -> bool {
+        let fields: &[_] = match self.codec {
+            Codec::H264 => &["sprop-parameter-sets"],
+            Codec::H265 => &["sprop-vps", "sprop-sps", "sprop-pps"],
+        };
+        let structure = self.caps.structure(0);
+        let has = |field: &&str| structure.is_some_and(|caps| caps.has_field(*field));
+        fields.iter().all(has)
+    }
+}
+
 /// Why there is no description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unusable {
@@ -99,6 +112,9 @@ mod tests {
         gst::init().unwrap();
         let described = parse(SDP.as_bytes(), 96).unwrap();
         assert_eq!(described.codec, Codec::H264);
+        assert!(described.has_parameter_sets());
+        let without = SDP.replace(";sprop-parameter-sets=Z0LAHg==,aM48", "");
+        assert!(!parse(without.as_bytes(), 96).unwrap().has_parameter_sets());
         let structure = described.caps.structure(0).unwrap();
         assert_eq!(structure.name(), "application/x-rtp");
         assert_eq!(structure.get::<i32>("clock-rate"), Ok(90_000));
