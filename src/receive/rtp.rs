@@ -182,7 +182,7 @@ impl Receiver {
         if self.described.is_some() {
             return true;
         }
-        match sdp::read(path, self.args.expect_pt) {
+        match sdp::read(path, self.args.expect_pt, self.args.port) {
             Ok(described) => {
                 let (pt, b_frames) = (self.args.expect_pt, self.args.b_frames);
                 self.judge = packets::Judge::new(Some(described.codec), pt, b_frames);
