@@ -178,6 +178,7 @@ fn rtp_of_both_codecs_is_received_judged_and_decoded() {
         judgement.passes();
         assert_eq!(judgement.summary["command"], "rtp-receive");
         assert_eq!(judgement.summary["codec"], dialect.codec());
+        assert_eq!((judgement.number("payload_type"), judgement.number("rtcp")), (97, 0));
         assert_eq!(judgement.summary["sdp"], false);
         assert_eq!((judgement.number("width"), judgement.number("height")), (160, 120));
         assert!(judgement.number("packets") >= 60);
@@ -325,6 +326,7 @@ fn rtmp_of_all_modes_is_received_judged_and_decoded() {
         judgement.passes();
         assert_eq!(judgement.summary["command"], "rtmp-receive");
         assert_eq!(judgement.summary["mode"], mode(dialect));
+        assert_eq!(judgement.summary["seen"], mode(dialect));
         assert_eq!(judgement.summary["codec"], dialect.codec());
         assert_eq!(judgement.summary["metadata"]["width"], 160);
         assert_eq!((judgement.number("width"), judgement.number("height")), (160, 120));
@@ -426,7 +428,9 @@ fn the_frames_log_tells_the_simulators_frames_and_when_they_came() {
 fn another_payload_type_is_exit_3() {
     let receiver = Receiver::rtp("--expect-pt 96 --timeout-ms 25000");
     let _sender = Sender::rtp(Dialect::Avc, LIVE, 97, receiver.port);
-    receiver.judgement().fails(3, "payload type 97 is not 96");
+    let judgement = receiver.judgement();
+    judgement.fails(3, "payload type 97 is not 96");
+    assert_eq!((judgement.number("payload_type"), &judgement.summary["codec"]), (97, &Value::Null));
 }
 
 #[test]
@@ -503,8 +507,33 @@ fn silence_is_exit_124() {
         Receiver::rtmp("--mode h264 --timeout-ms 300"),
         Receiver::rtmp("--mode h264 --timeout-ms 300 --duration-ms 20000"),
     ] {
-        receiver.judgement().fails(124, "nothing came");
+        let judgement = receiver.judgement();
+        judgement.fails(124, "nothing came");
+        // What was asked for is not told as if it had been seen.
+        for field in ["codec", "payload_type", "seen"] {
+            assert!(judgement.summary[field].is_null(), "{field}: {}", judgement.summary);
+        }
     }
+}
+
+#[test]
+fn rtcp_is_no_packet_of_the_stream() {
+    let packets = rtp_packets(Dialect::Avc, SECONDS);
+    let report = [0x80, 200, 0, 6].iter().chain(&[0; 24]).copied().collect::<Vec<u8>>();
+    let alone = Receiver::rtp("--expect-pt 96 --timeout-ms 1500 --codec h264");
+    send(std::slice::from_ref(&report), alone.port);
+    let judgement = alone.judgement();
+    judgement.fails(124, "nothing came");
+    assert_eq!((judgement.number("rtcp"), judgement.number("refused")), (1, 0));
+    assert!(judgement.summary["codec"].is_null() && judgement.summary["payload_type"].is_null());
+
+    let args = format!("--expect-pt 96 --packet-threshold {} --timeout-ms 25000", packets.len());
+    let receiver = Receiver::rtp(&args);
+    let reported: Vec<_> = packets.iter().flat_map(|packet| [report.clone(), packet.clone()]).collect();
+    send(&reported, receiver.port);
+    let judgement = receiver.judgement();
+    judgement.passes();
+    assert_eq!(judgement.number("rtcp"), judgement.number("packets"));
 }
 
 #[test]

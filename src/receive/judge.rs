@@ -82,6 +82,8 @@ pub(super) struct Told {
 #[derive(Debug)]
 pub(super) struct Judge {
     mode: Mode,
+    /// Of the last tag.
+    seen: Option<Mode>,
     /// The picture size that onMetaData told.
     size: Option<(u32, u32)>,
     /// No frame has come since it was told: it is of the next configuration too.
@@ -182,6 +184,7 @@ impl Judge {
     pub fn new(mode: Mode) -> Self {
         Self {
             mode,
+            seen: None,
             size: None,
             size_is_new: false,
             configuration: None,
@@ -189,6 +192,11 @@ impl Judge {
             fresh: false,
             ended: false,
         }
+    }
+
+    /// The mode of the last tag that has one.
+    pub fn seen(&self) -> Option<Mode> {
+        self.seen
     }
 
     /// The size that onMetaData told for the configuration in force.
@@ -224,6 +232,7 @@ impl Judge {
     /// Takes in a video message.
     pub fn video<'a>(&mut self, ms: u32, body: &'a [u8]) -> Result<Video<'a>, Breach> {
         let tag = Tag::cut(body)?;
+        self.seen = Some(tag.mode);
         if tag.mode != self.mode {
             return other_mode(format!("video of mode {}, not {}", tag.mode, self.mode));
         }

@@ -32,6 +32,8 @@ pub(super) struct Counted {
     /// Packets that came after one with a higher sequence number.
     pub reordered: u64,
     pub duplicates: u64,
+    /// Datagrams of RTCP, which may come to the same port.
+    pub rtcp: u64,
     /// Whose marker bit came.
     pub access_units: u64,
     pub key_frames: u64,
@@ -129,6 +131,10 @@ pub(super) struct Judge {
     codec: Option<Codec>,
     payload_type: u8,
     b_frames: u32,
+    /// Of the first packet.
+    seen_payload_type: Option<u8>,
+    /// A payload fitted the codec's rules.
+    fitted: bool,
     counted: Counted,
     /// Highest sequence number, unwrapped.
     highest: i64,
@@ -149,6 +155,11 @@ pub(super) struct Judge {
 
 fn broken<T>(what: impl Into<String>) -> Result<T, Breach> {
     Err(Breach::protocol(what))
+}
+
+/// RTCP beside RTP on one port, told by its packet type: RFC 5761.
+fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [first, 192..=223, _, _, ..] if first >> 6 == 2)
 }
 
 /// The codec whose rules the first bytes of a payload fit; H.264 where both do.
@@ -178,6 +189,8 @@ impl Judge {
             codec,
             payload_type,
             b_frames,
+            seen_payload_type: None,
+            fitted: false,
             counted: Counted::default(),
             highest: 0,
             remembered: vec![i64::MIN; REMEMBERED],
@@ -207,6 +220,16 @@ impl Judge {
         self.codec
     }
 
+    /// What the payloads were, if any came that fit.
+    pub fn seen_codec(&self) -> Option<Codec> {
+        self.codec.filter(|_| self.fitted)
+    }
+
+    /// That of the first packet.
+    pub fn seen_payload_type(&self) -> Option<u8> {
+        self.seen_payload_type
+    }
+
     /// No access unit has begun whose end has not come.
     pub fn between_units(&self) -> bool {
         self.unit.is_none()
@@ -219,8 +242,13 @@ impl Judge {
 
     /// Takes in a datagram that came at `arrival_unix_ns`.
     pub fn take(&mut self, datagram: &[u8], arrival_unix_ns: u64) -> Result<Taken, Breach> {
+        if is_rtcp(datagram) {
+            self.counted.rtcp += 1;
+            return Ok(Taken::default());
+        }
         let packet = RtpPacket::parse(datagram)
             .map_err(|error| Breach::protocol(format!("a datagram of {} bytes: {error}", datagram.len())))?;
+        self.seen_payload_type.get_or_insert(packet.payload_type());
         if packet.payload_type() != self.payload_type {
             let what = format!("payload type {} is not {}", packet.payload_type(), self.payload_type);
             return Err(Breach { exit: Exit::PayloadType, what });
@@ -403,6 +431,7 @@ impl Judge {
         let nals = nals.map_err(|error| {
             Breach::protocol(format!("{codec} payload of packet {}: {error}", packet.sequence_number()))
         })?;
+        self.fitted = true;
         let unit = self.unit.as_mut().expect("begun with the packet");
         let mut sets = self.sets;
         for nal in nals {
@@ -588,6 +617,23 @@ mod tests {
         let first = 3_600_000_000_000;
         let times: Vec<_> = ended.iter().map(|unit| unit.pts_ns - first).collect();
         assert_eq!(times, [0, 33_333_333, 66_666_666, 100_000_000, 133_333_333, 166_666_666]);
+    }
+
+    #[test]
+    fn rtcp_on_the_same_port_is_counted_and_no_packet() {
+        let mut judge = judge(Codec::H264);
+        for kind in [192, 200, 201, 202, 223] {
+            assert_eq!(judge.take(&[0x81, kind, 0, 1, 0, 0, 0, 1], 0), Ok(Taken::default()));
+        }
+        assert_eq!((judge.counted().rtcp, judge.counted().packets), (5, 0));
+        assert_eq!((judge.seen_payload_type(), judge.seen_codec()), (None, None));
+        for (bytes, exit) in [([0x81, 191, 0, 1], 7), ([0x41, 200, 0, 1], 7)] {
+            assert_eq!(judge.take(&bytes, 0).unwrap_err().exit as u8, exit);
+        }
+        assert_eq!(judge.take(&packet(0, 0, true, &[0x65])[..12], 0).unwrap_err().exit as u8, 7);
+        assert_eq!((judge.seen_payload_type(), judge.seen_codec()), (Some(PT), None));
+        judge.take(&packet(1, 0, true, IDR), 0).unwrap();
+        assert_eq!(judge.seen_codec(), Some(Codec::H264));
     }
 
     #[test]

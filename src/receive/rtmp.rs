@@ -89,7 +89,9 @@ struct Summary<'a> {
     command: &'static str,
     exit: u8,
     mode: String,
-    codec: &'static str,
+    /// Of the last video tag, as is its codec.
+    seen: Option<String>,
+    codec: Option<&'static str>,
     video_threshold: u64,
     #[serde(flatten)]
     counted: &'a Counted,
@@ -107,6 +109,8 @@ struct Server {
     counted: Counted,
     findings: Findings,
     pictures: Pictures,
+    /// Of the last video tag.
+    seen: Option<Mode>,
     stalled: bool,
 }
 
@@ -135,6 +139,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         counted: Counted::default(),
         findings: Findings::default(),
         pictures,
+        seen: None,
         stalled: false,
     };
     server.serve(&listener)?;
@@ -231,6 +236,7 @@ impl Server {
             Ok(Video::End) => (),
             Err(breach) => self.findings.add(breach),
         }
+        self.seen = session.judge.seen().or(self.seen);
         self.findings.extend(session.decoder.trouble());
         self.findings.extend(self.pictures.breaches());
         self.stall();
@@ -259,7 +265,8 @@ impl Server {
                 command: "rtmp-receive",
                 exit,
                 mode: self.args.mode.to_string(),
-                codec: self.args.mode.codec().name(),
+                seen: self.seen.map(|mode| mode.to_string()),
+                codec: self.seen.map(|mode| mode.codec().name()),
                 video_threshold: self.args.video_threshold,
                 counted: &self.counted,
                 pictures: self.pictures.counted(),

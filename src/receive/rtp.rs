@@ -62,8 +62,9 @@ struct Summary<'a> {
     exit: u8,
     /// As in `rtmp-receive`, where it is one of three.
     mode: &'static str,
+    /// As seen, not as asked for; so is the payload type.
     codec: Option<&'static str>,
-    payload_type: u8,
+    payload_type: Option<u8>,
     clock_rate: u32,
     /// The SDP file was read.
     sdp: bool,
@@ -132,7 +133,7 @@ impl Receiver {
             what: "packets",
             got: self.judge.counted().packets,
             wanted: self.args.packet_threshold,
-            begun: self.datagrams > 0,
+            begun: self.datagrams > self.judge.counted().rtcp,
             pictures: self.pictures.undamaged(),
         }
     }
@@ -253,13 +254,13 @@ impl Receiver {
                 command: "rtp-receive",
                 exit,
                 mode: "rtp",
-                codec: self.judge.codec().map(Codec::name),
-                payload_type: self.args.expect_pt,
+                codec: self.judge.seen_codec().map(Codec::name),
+                payload_type: self.judge.seen_payload_type(),
                 clock_rate: packets::CLOCK_RATE,
                 sdp: self.described.is_some(),
                 packet_threshold: self.args.packet_threshold,
                 packets: counted,
-                refused: self.datagrams.saturating_sub(counted.packets),
+                refused: self.datagrams.saturating_sub(counted.packets + counted.rtcp),
                 pictures: self.pictures.counted(),
                 seconds: self.watch.started.elapsed().as_secs_f64(),
                 findings: &self.findings,
