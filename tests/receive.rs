@@ -796,6 +796,23 @@ fn an_rtmp_client_of_another_kind_passes_and_sees_a_normal_close() {
     assert_eq!((judgement.number("frames"), judgement.number("pictures")), (30, 30));
 }
 
+#[test]
+fn a_stall_ends_with_the_time_for_receiving() {
+    for (args, exit) in [("--timeout-ms 3000", 4), ("--duration-ms 3000 --video-threshold 1", 0)] {
+        let args = format!("--mode h264 --stall-after 1 --stall-ms 500000 {args}");
+        let receiver = Receiver::rtmp(&args);
+        let mut client = Client::publishing(receiver.port);
+        client.metadata(7, (160, 120));
+        for tag in &avc_tags()[..2] {
+            client.video(0, tag);
+        }
+        receiver.wait_for_said("not reading");
+        let judgement = receiver.judgement();
+        assert_eq!(judgement.exit, exit, "{}", judgement.summary);
+        assert!(judgement.summary["seconds"].as_f64().unwrap() < 20.0, "{}", judgement.summary);
+    }
+}
+
 /// More than a sender's buffer holds (4 MiB, unless somebody changed it) stays with the sender.
 #[test]
 fn a_stalled_reader_is_felt_by_the_sender() {

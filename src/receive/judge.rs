@@ -111,6 +111,8 @@ enum Packet {
     End,
 }
 
+/// Codecs of Enhanced RTMP.
+const FOUR_CCS: [&[u8; 4]; 6] = [b"hvc1", b"avc1", b"av01", b"vp08", b"vp09", b"vvc1"];
 const KEY: u8 = 1;
 const INTER: u8 = 2;
 
@@ -212,7 +214,7 @@ impl Judge {
             None => return broken("onMetaData has no videocodecid"),
             // What other codecs and modes are told by; anything else is a number written wrongly.
             Some(id @ (2..=7 | 12)) => return other_mode(format!("videocodecid {id} is not {wanted}")),
-            Some(id) if id == Mode::H265Enhanced.codec_id() => {
+            Some(id) if FOUR_CCS.contains(&&id.to_be_bytes()) => {
                 return other_mode(format!("videocodecid {id} is not {wanted}"));
             }
             Some(id) => return broken(format!("videocodecid {id} is not {wanted}")),
@@ -589,6 +591,8 @@ mod tests {
             (Mode::H264, Some(12), (1, 1), 6, "videocodecid 12 is not 7"),
             (Mode::H265Domestic, Some(1_752_589_105), (1, 1), 6, "videocodecid 1752589105 is not 12"),
             (Mode::H265Enhanced, Some(7), (1, 1), 6, "videocodecid 7 is not 1752589105"),
+            (Mode::H264, Some(0x6176_3031), (1, 1), 6, "videocodecid 1635135537 is not 7"),
+            (Mode::H265Enhanced, Some(0x7670_3039), (1, 1), 6, "videocodecid 1987063865 is not 1752589105"),
             // The FourCC read from its last byte on, which misleads ZLMediaKit.
             (Mode::H265Enhanced, Some(828_601_960), (1, 1), 7, "videocodecid 828601960 is not 1752589105"),
             (Mode::H264, Some(7), (0, 1), 7, "onMetaData: width Some(0) and height Some(1)"),

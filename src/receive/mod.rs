@@ -170,9 +170,10 @@ impl Watch {
         }
     }
 
-    /// Sleeps without outliving a signal.
+    /// Sleeps without outliving a signal or the time for receiving.
     fn sleep(&self, time: Duration) {
-        let end = Instant::now() + time;
+        let deadline = self.duration.unwrap_or(self.timeout);
+        let end = Instant::now() + time.min(deadline.saturating_sub(self.started.elapsed()));
         while !self.stop.load(Ordering::Relaxed) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {

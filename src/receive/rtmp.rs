@@ -45,7 +45,7 @@ pub struct Args {
     /// A test aid: stop reading the socket once, after this many video frames
     #[arg(long, value_name = "N", requires = "stall_ms")]
     stall_after: Option<u64>,
-    /// How long to stop reading, in milliseconds
+    /// How long to stop reading, in milliseconds; no longer than what is left of the time for receiving
     #[arg(long, value_name = "MS", requires = "stall_after")]
     stall_ms: Option<u64>,
     #[command(flatten)]
