@@ -29,6 +29,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(failure) = suite::process::die_with_suite() {
+        return report(&failure);
+    }
     // clap ends the process with 2 for arguments that it refuses.
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(*args),

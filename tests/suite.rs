@@ -130,6 +130,35 @@ fn an_interrupted_suite_takes_its_processes_with_it() {
 }
 
 #[test]
+fn a_killed_suite_takes_its_processes_with_it_even_a_stopped_one() {
+    let _alone = alone();
+    let out = tempfile::tempdir().unwrap();
+    let mut command = streamer();
+    command.args(["faults", "--rows", "streamer-stop", "--out"]).arg(out.path());
+    let mut suite = Process::spawn(command.stdout(std::process::Stdio::null()));
+    let pid = suite.0.id();
+    let children = || -> Vec<u32> {
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().map(|child| child.parse().unwrap()).collect()
+    };
+    // The state behind the name, of /proc/PID/stat.
+    let state = |child: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    wait_for("the streamer to be stopped", || children().iter().any(|child| state(child) == Some('T')));
+    let children = children();
+    assert_eq!(children.len(), 4, "two receivers, streamer, producer: {children:?}");
+    suite.signal(libc::SIGKILL);
+    suite.0.wait().unwrap();
+    // Whoever adopts them may take its time to collect them.
+    wait_for("the end of all children", || {
+        children.iter().all(|child| matches!(state(child), None | Some('Z' | 'X')))
+    });
+}
+
+#[test]
 fn what_cannot_be_chosen_or_written_is_refused_and_nothing_runs() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use gst::glib;
 
+use crate::tell;
+
 /// The same text is not logged again before that.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Texts that are remembered.
@@ -53,7 +55,7 @@ pub fn hold_back_repeats() {
         if let Some(held_back) = taken {
             glib::log_default_handler(domain, level, Some(message));
             if held_back > 0 {
-                eprintln!("({held_back} such messages were held back before)");
+                tell::talk(format_args!("({held_back} such messages were held back before)"));
             }
         }
     });

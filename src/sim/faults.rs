@@ -65,15 +65,30 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let broken = |rule: &str| format!("fault '{text}': {rule}; the form is KIND@FRAME[+EVERY][=VALUE]");
+        let broken =
+            |rule: &str| format!("fault '{text}': {rule}; the form is KIND@FRAME[+EVERY[xTIMES]][=VALUE]");
         let (kind, rest) = text.split_once('@').ok_or_else(|| broken("there is no '@FRAME'"))?;
         let (when, value) = match rest.split_once('=') {
             Some((when, value)) => (when, Some(value)),
             None => (rest, None),
         };
-        let (at, repeat) = when.split_once('+').unwrap_or((when, "0"));
-        let (every, times) = repeat.split_once('x').unwrap_or((repeat, "0"));
-        let number = |text: &str| text.parse::<u64>().map_err(|_| broken(&format!("'{text}' is no number")));
+        let number = |text: &str| {
+            // parse() would take a sign.
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = if digits { text.parse::<u64>().ok() } else { None };
+            number.ok_or_else(|| broken(&format!("'{text}' is no number")))
+        };
+        let counted = |what: &str, text: &str| match number(text)? {
+            0 => Err(broken(&format!("{what} is 1 or more"))),
+            count => Ok(count),
+        };
+        let (at, every, times) = match when.split_once('+') {
+            None => (number(when)?, 0, 0),
+            Some((at, repeat)) => match repeat.split_once('x') {
+                None => (number(at)?, counted("EVERY", repeat)?, 0),
+                Some((every, times)) => (number(at)?, counted("EVERY", every)?, counted("TIMES", times)?),
+            },
+        };
         let value_or = |default: u64| value.map_or(Ok(default), number);
         let ms = |default| value_or(default).map(Duration::from_millis);
         let small = |value: u64| u32::try_from(value).map_err(|_| broken(&format!("{value} is too large")));
@@ -95,7 +110,7 @@ impl FromStr for Fault {
         if matches!(kind, Kind::Reset | Kind::Invalid) && value.is_some() {
             return Err(broken("it takes no value"));
         }
-        Ok(Self { kind, at: number(at)?, every: number(every)?, times: number(times)? })
+        Ok(Self { kind, at, every, times })
     }
 }
 
@@ -140,6 +155,11 @@ mod tests {
             ("stall@x", "'x' is no number"),
             ("stall@1+", "'' is no number"),
             ("stall@1+2x", "'' is no number"),
+            ("stall@1+0", "EVERY is 1 or more"),
+            ("stall@1+0x5", "EVERY is 1 or more; the form is KIND@FRAME[+EVERY[xTIMES]][=VALUE]"),
+            ("stall@1+5x0", "TIMES is 1 or more"),
+            ("stall@1++5", "'+5' is no number"),
+            ("stall@1=+5", "'+5' is no number"),
             ("stall@1=-2", "'-2' is no number"),
             ("reset@1=2", "takes no value"),
             ("garbage@1=99999999999", "too large"),

@@ -74,20 +74,88 @@ pub fn chain(runs: impl IntoIterator<Item = Vec<Published>>) -> Vec<Published> {
     all
 }
 
-/// Finds each picture's publication: of those of its count that were not later than its arrival, the last one, since
-/// counts come again after resets. A picture never belongs to a frame before that of the picture before it.
-pub fn join(published: &[Published], pictures: &[Picture]) -> Vec<Shown> {
+/// What a receiver's timestamps count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ticks {
+    /// RTP: 90 a millisecond.
+    Rtp,
+    /// FLV: milliseconds.
+    Flv,
+}
+
+impl Ticks {
+    fn ns(self, ticks: i32) -> i64 {
+        match self {
+            Self::Rtp => i64::from(ticks) * 100_000 / 9,
+            Self::Flv => i64::from(ticks) * 1_000_000,
+        }
+    }
+}
+
+/// Finds each picture's publication among those of its count that were not later than its arrival. A picture never
+/// belongs to a frame before that of the picture before it.
+///
+/// Counts come again after resets. Where several frames fit, the stream's own time tells: the one whose publication is
+/// as far from the picture's timestamp as usual in this session, that is, the median of those that were no question. A
+/// picture that is late itself keeps its timestamp. Without any of these, the last frame that fits.
+pub fn join(published: &[Published], pictures: &[Picture], ticks: Ticks) -> Vec<Shown> {
     let mut from = 0;
     let mut shown = Vec::new();
+    let mut time = StreamTime { ticks, last: None, usual: Vec::new() };
     for picture in pictures {
+        let now_ns = time.of(picture);
         let Some(count) = picture.count else { continue };
-        let fits = |frame: &Published| frame.count == count && frame.unix_ns <= picture.unix_ns;
-        let Some(at) = published[from..].iter().rposition(fits) else { continue };
-        let frame = published[from + at];
-        from += at + 1;
+        let offset = |frame: &Published| frame.unix_ns as i64 - now_ns;
+        let fits =
+            |(_, frame): &(usize, &Published)| frame.count == count && frame.unix_ns <= picture.unix_ns;
+        let mut candidates = published.iter().enumerate().skip(from).filter(fits);
+        let found = match (candidates.next_back(), candidates.clone().next(), time.usual_ns()) {
+            (Some(last), None, _) => {
+                time.usual.push(offset(last.1));
+                last
+            }
+            (Some(last), Some(_), Some(usual)) => candidates
+                .chain([last])
+                .min_by_key(|(_, frame)| offset(frame).abs_diff(usual))
+                .unwrap_or(last),
+            (Some(last), ..) => last,
+            (None, ..) => continue,
+        };
+        let (at, frame) = found;
+        from = at + 1;
         shown.push(Shown { n: frame.n, published_ns: frame.unix_ns, picture: *picture });
     }
     shown
+}
+
+/// A receiver's timestamps as nanoseconds that do not wrap, and how far publications are from them.
+struct StreamTime {
+    ticks: Ticks,
+    /// Session, timestamp, and the same in nanoseconds.
+    last: Option<(u64, u32, i64)>,
+    /// Of this session.
+    usual: Vec<i64>,
+}
+
+impl StreamTime {
+    fn of(&mut self, picture: &Picture) -> i64 {
+        let same = self.last.filter(|(session, ..)| *session == picture.session);
+        if same.is_none() {
+            // Another one begins anew.
+            self.usual.clear();
+        }
+        let now_ns = same.map_or(0, |(_, last, last_ns)| {
+            last_ns + self.ticks.ns(picture.timestamp.wrapping_sub(last) as i32)
+        });
+        self.last = Some((picture.session, picture.timestamp, now_ns));
+        now_ns
+    }
+
+    fn usual_ns(&self) -> Option<i64> {
+        let mut sorted = self.usual.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
+    }
 }
 
 /// The value that so many percent are at or below; `None` of nothing.
@@ -144,6 +212,17 @@ pub fn longest_gap(pictures: &[Picture]) -> Option<(u64, u64)> {
         .max_by_key(|(from, to)| to.saturating_sub(*from))
 }
 
+/// The longest time without a picture in a span, whose begin and end count as pictures: with none it is the whole span.
+pub fn longest_gap_in(pictures: &[Picture], span: std::ops::Range<u64>) -> u64 {
+    let inside = pictures.iter().map(|picture| picture.unix_ns).filter(|at| span.contains(at));
+    let (mut last, mut longest) = (span.start, 0);
+    for at in inside.chain([span.end]) {
+        longest = longest.max(at.saturating_sub(last));
+        last = at.max(last);
+    }
+    longest
+}
+
 /// How often a timestamp was not above the one before (`strictly`), or below it; within a session, and modulo 2^32.
 pub fn went_back(pictures: &[Picture], strictly: bool) -> usize {
     let back = |pair: &&[Picture]| {
@@ -184,13 +263,35 @@ mod tests {
         let frames = published(&[(0, 100), (1, 200), (0, 300), (1, 400), (0, 500), (1, 600)]);
         let pictures =
             [picture(Some(0), 110), picture(None, 120), picture(Some(1), 430), picture(Some(1), 640)];
-        let joined = join(&frames, &pictures);
+        let joined = join(&frames, &pictures, Ticks::Flv);
         let found: Vec<_> = joined.iter().map(|shown| (shown.n, shown.latency_ns())).collect();
         assert_eq!(found, [(0, 10), (3, 30), (5, 40)]);
-        assert!(join(&frames, &[picture(Some(0), 99)]).is_empty(), "before it was published");
-        assert!(join(&frames, &[picture(Some(7), 999)]).is_empty(), "never published");
+        assert!(join(&frames, &[picture(Some(0), 99)], Ticks::Flv).is_empty(), "before it was published");
+        assert!(join(&frames, &[picture(Some(7), 999)], Ticks::Flv).is_empty(), "never published");
         let late = [picture(Some(1), 410), picture(Some(0), 420)];
-        assert_eq!(join(&frames, &late).len(), 1, "not behind one that was published later");
+        assert_eq!(join(&frames, &late, Ticks::Flv).len(), 1, "not behind one that was published later");
+    }
+
+    #[test]
+    fn a_late_picture_belongs_to_the_frame_of_its_timestamp() {
+        const MS: u64 = 1_000_000;
+        // Sixty frames without a question, then a reset every third: their counts come again after 100 ms.
+        let count = |n: u64| if n < 60 { n as u32 } else { (n - 60) as u32 % 3 };
+        let frames: Vec<Published> =
+            (0..120).map(|n| Published { n, count: count(n), unix_ns: 1000 * MS + n * 33 * MS }).collect();
+        for (ticks, per_ms, begin) in [(Ticks::Rtp, 90, u32::MAX - 9000), (Ticks::Flv, 1, 0)] {
+            // Those of the storm are 250 ms late, which is more than two resets.
+            let pictures: Vec<Picture> = frames
+                .iter()
+                .map(|frame| {
+                    let late = if frame.n < 60 { 5 } else { 250 };
+                    let timestamp = begin.wrapping_add((frame.n * 33 * per_ms) as u32);
+                    Picture { timestamp, ..picture(Some(frame.count), frame.unix_ns + late * MS) }
+                })
+                .collect();
+            let joined: Vec<u64> = join(&frames, &pictures, ticks).iter().map(|shown| shown.n).collect();
+            assert_eq!(joined, (0..120).collect::<Vec<u64>>(), "{ticks:?}");
+        }
     }
 
     #[test]
@@ -229,6 +330,10 @@ mod tests {
         let pictures = [100, 200, 200, 900, 150].map(|at| picture(None, at));
         assert_eq!(longest_gap(&pictures[..4]), Some((200, 900)));
         assert_eq!(longest_gap(&pictures[..1]), None);
+        assert_eq!(longest_gap_in(&pictures[..4], 100..1000), 700);
+        assert_eq!(longest_gap_in(&pictures[..4], 100..2000), 1100, "dark to the end");
+        assert_eq!(longest_gap_in(&pictures[1..4], 0..300), 200, "dark from the beginning");
+        assert_eq!(longest_gap_in(&[], 100..2000), 1900);
         assert_eq!((went_back(&pictures, false), went_back(&pictures, true)), (1, 2));
         let mut next = pictures;
         next[4].session = 2;

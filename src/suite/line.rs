@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::frames::{self, NORMAL_RULE, Normal, Picture, Published, Shown};
+use super::frames::{self, NORMAL_RULE, Normal, Picture, Published, Shown, Ticks};
 use super::process::Process;
 use super::rig::{Rig, Step, Trouble, ms};
 
@@ -17,7 +17,10 @@ pub const ENDS_WITHIN_MS: f64 = 2000.0;
 const RECEIVER_ENDS: Duration = Duration::from_secs(10);
 /// What no row lasts: processes end by themselves then, should nobody be left to end them.
 const LAST_RESORT: Duration = Duration::from_secs(120);
-const PAYLOAD_TYPE: &str = "97";
+/// That the streamer is asked for.
+pub const PAYLOAD_TYPE: &str = "97";
+/// The session description, in the row's folder.
+pub const SDP: &str = "stream.sdp";
 
 /// What to set up.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub struct Setup {
     pub fps: u32,
     /// In kbit/s.
     pub bitrate: u32,
+    /// Frames from one key frame to the next.
+    pub gop: u32,
     /// RTP and a receiver of it.
     pub rtp: bool,
     /// RTMP, and the mode of its receiver.
@@ -51,6 +56,7 @@ impl Default for Setup {
             size: (320, 240),
             fps: 30,
             bitrate: 1000,
+            gop: 30,
             rtp: true,
             rtmp: None,
             faults: Vec::new(),
@@ -101,6 +107,8 @@ pub struct Line {
     pub rtp: Option<Receiver>,
     /// The receiver of RTMP.
     pub rtmp: Option<Receiver>,
+    /// Where RTP goes.
+    pub rtp_port: u16,
     /// Where RTMP goes.
     pub rtmp_port: u16,
     rtmps: usize,
@@ -136,7 +144,7 @@ impl Line {
         let target = rig.target();
         let rtp_port = rig.port()?;
         let rtmp_port = setup.rtmp_port.map_or_else(|| rig.port(), Ok)?;
-        let rtp = setup.rtp.then(|| receive_rtp(rig, rtp_port, setup.codec)).transpose()?;
+        let rtp = setup.rtp.then(|| receive_rtp(rig, rtp_port)).transpose()?;
         let early = setup.rtmp.filter(|_| setup.rtmp_port.is_none());
         let rtmp =
             early.map(|mode| receive_rtmp(rig, rtmp_port, mode, &setup.rtmp_arguments, 1)).transpose()?;
@@ -150,6 +158,7 @@ impl Line {
             rtp,
             rtmps: usize::from(rtmp.is_some()),
             rtmp,
+            rtp_port,
             rtmp_port,
         };
         line.wait_for_run(rig, "the streamer to wait for its producer", |run| {
@@ -218,7 +227,7 @@ impl Line {
     /// # Errors
     /// That it never came, or who ended early.
     pub fn wait_for(&mut self, rig: &Rig, what: &str, mut holds: impl FnMut(&mut Self) -> bool) -> Step {
-        rig.wait_for(what, || {
+        rig.wait_for_logs(what, || {
             self.run.must_run()?;
             for receiver in [&mut self.rtp, &mut self.rtmp].into_iter().flatten() {
                 receiver.process.must_run()?;
@@ -271,6 +280,8 @@ impl Line {
         if self.setup.rtp {
             let lost = rtp_summary["lost"].as_f64();
             rig.equals("RTP packets that never came", lost, 0.0, "packets");
+            let reordered = rtp_summary["reordered"].as_f64();
+            rig.equals("RTP packets that came behind a later one", reordered, 0.0, "packets");
             let back = frames::went_back(&rtp, true) as f64;
             rig.equals("RTP timestamps that do not rise", Some(back), 0.0, "pictures");
         }
@@ -286,12 +297,12 @@ impl Line {
 impl Ended {
     /// Pictures of RTP with their publications.
     pub fn rtp_shown(&self) -> Vec<Shown> {
-        frames::join(&self.published, &self.rtp)
+        frames::join(&self.published, &self.rtp, Ticks::Rtp)
     }
 
     /// Pictures of RTMP with their publications.
     pub fn rtmp_shown(&self) -> Vec<Shown> {
-        frames::join(&self.published, &self.rtmp)
+        frames::join(&self.published, &self.rtmp, Ticks::Flv)
     }
 }
 
@@ -325,6 +336,8 @@ fn end(rig: &mut Rig, mut receiver: Receiver, name: &str) -> Step<(Vec<Picture>,
     let summary = summary(&receiver.process)?;
     let field = |name: &str| summary[name].as_f64();
     rig.equals(&format!("protocol errors over {name}"), field("error_count"), 0.0, "errors");
+    let missing = field("missing_pictures");
+    rig.equals(&format!("access units over {name} that gave no picture"), missing, 0.0, "access units");
     let unlike = field("pictures").zip(field("counted_pictures")).map(|(all, counted)| all - counted);
     rig.equals(
         &format!("torn pictures over {name}: their markers do not show one frame count"),
@@ -336,14 +349,15 @@ fn end(rig: &mut Rig, mut receiver: Receiver, name: &str) -> Step<(Vec<Picture>,
     Ok((receiver.pictures(), summary))
 }
 
-fn receive_rtp(rig: &mut Rig, port: u16, codec: &str) -> Step<Receiver> {
+/// The session description tells it the codec: it knows nothing that the streamer was asked for but the payload type.
+fn receive_rtp(rig: &mut Rig, port: u16) -> Step<Receiver> {
     let log = rig.file("rtp-receive.frames.jsonl");
     let patience = LAST_RESORT.as_millis();
     let mut args = arguments(&format!(
-        "rtp-receive --port {port} --expect-pt {PAYLOAD_TYPE} --codec {codec} --packet-threshold 30 \
+        "rtp-receive --port {port} --expect-pt {PAYLOAD_TYPE} --packet-threshold 30 \
          --timeout-ms {patience} --duration-ms {patience} --frames-log"
     ));
-    args.push(log.display().to_string());
+    args.extend([log.display().to_string(), "--sdp".to_owned(), rig.file(SDP).display().to_string()]);
     let process = rig.start("rtp-receive", args)?;
     listening(rig, Receiver { process, log })
 }
@@ -371,16 +385,16 @@ fn listening(rig: &Rig, mut receiver: Receiver) -> Step<Receiver> {
 }
 
 fn stream(rig: &mut Rig, setup: &Setup, target: &str, rtp_port: u16, rtmp_port: u16) -> Step<Process> {
-    let Setup { codec, fps, bitrate, .. } = setup;
+    let Setup { codec, fps, bitrate, gop, .. } = setup;
     let mut args = arguments(&format!(
-        "run --uri cvmmap://{target} --codec {codec} --encoder {} --fps {fps} --bitrate {bitrate} --gop 30 --json",
+        "run --uri cvmmap://{target} --codec {codec} --encoder {} --fps {fps} --bitrate {bitrate} --gop {gop} --json",
         rig.encoder
     ));
     // Nobody is there to be asked.
     args.push("--nats-url=".into());
     args.extend(arguments(&format!("--ingest-idle-timeout-ms {}", LAST_RESORT.as_millis())));
     if setup.rtp {
-        let sdp = rig.file("stream.sdp");
+        let sdp = rig.file(SDP);
         args.extend(arguments(&format!(
             "--rtp --rtp-endpoint 127.0.0.1:{rtp_port} --rtp-payload-type {PAYLOAD_TYPE} --rtp-sdp"
         )));

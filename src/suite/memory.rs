@@ -2,6 +2,8 @@
 
 //! A process's memory over time.
 
+use std::fs::File;
+use std::io::{LineWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -20,34 +22,39 @@ pub type Sample = (u64, u64);
 pub struct Sampler {
     stop: Sender<()>,
     thread: JoinHandle<Vec<Sample>>,
-    log: PathBuf,
 }
 
 impl Sampler {
-    /// Samples process `pid`, and writes `log` at the end.
+    /// Samples process `pid`, and writes `log` as it goes: whoever kills the suite keeps what was measured.
     pub fn start(pid: u32, log: PathBuf) -> Self {
         let (stop, stopped) = channel();
         let status = PathBuf::from(format!("/proc/{pid}/status"));
         let thread = std::thread::spawn(move || {
+            // Evidence only: the numbers are in the summary.
+            let mut log = File::create(log).map(LineWriter::new).ok();
+            let mut write = |line: std::fmt::Arguments| {
+                let _ = log.as_mut().map(|log| writeln!(log, "{line}"));
+            };
+            write(format_args!("unix_ns,rss_anon_bytes"));
             let mut samples = Vec::new();
             loop {
-                samples.extend(anonymous(&status).map(|bytes| (unix_now_ns(), bytes)));
+                if let Some(bytes) = anonymous(&status) {
+                    let at = unix_now_ns();
+                    write(format_args!("{at},{bytes}"));
+                    samples.push((at, bytes));
+                }
                 if stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
                     return samples;
                 }
             }
         });
-        Self { stop, thread, log }
+        Self { stop, thread }
     }
 
     /// All samples.
     pub fn end(self) -> Vec<Sample> {
         let _ = self.stop.send(());
-        let samples = self.thread.join().unwrap_or_default();
-        let lines: String = samples.iter().map(|(at, bytes)| format!("{at},{bytes}\n")).collect();
-        // Evidence only: the numbers are in the summary.
-        let _ = std::fs::write(&self.log, format!("unix_ns,rss_anon_bytes\n{lines}"));
-        samples
+        self.thread.join().unwrap_or_default()
     }
 }
 
@@ -99,8 +106,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("memory.csv");
         let sampler = Sampler::start(std::process::id(), log.clone());
+        let read = || std::fs::read_to_string(&log).unwrap_or_default();
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while read().lines().count() < 3 {
+            assert!(std::time::Instant::now() < end, "it is written while samples are taken");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let samples = sampler.end();
-        assert!(!samples.is_empty());
-        assert!(std::fs::read_to_string(log).unwrap().starts_with("unix_ns,rss_anon_bytes\n"));
+        assert!(read().starts_with("unix_ns,rss_anon_bytes\n"));
+        assert_eq!(read().lines().count(), samples.len() + 1);
     }
 }

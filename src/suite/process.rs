@@ -1,21 +1,43 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Processes of this program with their output in files, which never outlive the row they are started in.
+//! Processes of this program with their output in files, which never outlive the row they are started in, nor the suite,
+//! however it ends.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use serde_json::Value;
 
 use super::rig::Trouble;
+use crate::exit::{Failure, configuration};
 
 /// How often a condition is looked at.
 pub const TICK: Duration = Duration::from_millis(20);
 /// Who does not end by then, asked to, is killed.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Which process a child is to die with: see [`die_with_suite`].
+const DIES_WITH: &str = "CVMMAP_STREAMER_DIES_WITH";
+
+/// In a process that a suite started: asks the system to kill it when the suite ends, also where it is stopped by then.
+/// A suite that is killed itself cannot end anybody. In any other process it does nothing.
+///
+/// # Errors
+/// Where the suite is gone already, or the system refuses.
+pub fn die_with_suite() -> Result<(), Failure> {
+    let Some(owner) = std::env::var_os(DIES_WITH) else { return Ok(()) };
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| configuration(format!("{DIES_WITH}: {error}")))?;
+    // Whoever ended before that sends no signal any more.
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if owner.to_str().is_none_or(|owner| parent.as_deref() != Some(owner)) {
+        return Err(configuration(format!("{DIES_WITH}: process {} is not the parent", owner.display())));
+    }
+    Ok(())
+}
 
 /// A running process, or one that has ended.
 pub struct Process {
@@ -39,6 +61,7 @@ impl Process {
             .stdout(file(&out)?)
             .stderr(file(&err)?)
             .env("GST_DEBUG_NO_COLOR", "1")
+            .env(DIES_WITH, std::process::id().to_string())
             .spawn()
             .map_err(|error| failed("it does not start", error))?;
         Ok(Self { name: name.to_owned(), child, out, err, status: None })

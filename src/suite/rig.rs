@@ -8,8 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cvmmap_ipc::clock::unix_now_ns;
+
 use super::evidence::{Check, Number, Outcome, Relation, Row};
 use super::process::{Process, TICK};
+
+/// Below the ports that systems give to outgoing connections (32768 and up on Linux): from those, another program's
+/// connection may take one between the look at it and the receiver's bind.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// How often logs are read.
+const LOG_TICK: Duration = Duration::from_millis(100);
 
 /// Why a row cannot go on.
 #[derive(Debug)]
@@ -74,6 +83,11 @@ impl<'a> Rig<'a> {
         })
     }
 
+    /// The row's.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// A target that no other row or run has.
     pub fn target(&self) -> String {
         let short: String = self.name.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
@@ -95,27 +109,43 @@ impl<'a> Rig<'a> {
         Ok(process)
     }
 
-    /// A port that nobody had a moment ago, for UDP and TCP alike.
+    /// A port that nobody had a moment ago, for UDP and TCP alike, and that the system gives to nobody who asks for any.
     ///
     /// # Errors
     /// Where there is none.
     pub fn port(&mut self) -> Step<u16> {
-        for _ in 0..100 {
-            let Ok(udp) = UdpSocket::bind(("127.0.0.1", 0)) else { continue };
-            let Ok(port) = udp.local_addr().map(|address| address.port()) else { continue };
-            // Asked for twice, the system may give it twice.
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() && self.ports.insert(port) {
-                return Ok(port);
-            }
-        }
-        Err(Trouble::Failed("no port is free on loopback".into()))
+        let count = PORTS.end - PORTS.start;
+        // Suites that run at the same time begin elsewhere.
+        let first = (unix_now_ns() / 1000 % u64::from(count)) as u16;
+        let free = |port: &u16| {
+            let address = ("127.0.0.1", *port);
+            UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
+        };
+        let port = (0..count)
+            .map(|n| PORTS.start + (first + n) % count)
+            .find(|port| !self.ports.contains(port) && free(port))
+            .ok_or_else(|| Trouble::Failed(format!("no port of {PORTS:?} is free on loopback")))?;
+        self.ports.insert(port);
+        Ok(port)
     }
 
     /// Waits until a condition holds, for as long as the row may take in all.
     ///
     /// # Errors
     /// What the condition fails with; that it never held; a signal.
-    pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> Step<bool>) -> Step {
+    pub fn wait_for(&self, what: &str, holds: impl FnMut() -> Step<bool>) -> Step {
+        self.wait_with(TICK, what, holds)
+    }
+
+    /// As [`Self::wait_for`], with a condition that is looked at more seldom, since it reads whole logs.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_for_logs(&self, what: &str, holds: impl FnMut() -> Step<bool>) -> Step {
+        self.wait_with(LOG_TICK, what, holds)
+    }
+
+    fn wait_with(&self, tick: Duration, what: &str, mut holds: impl FnMut() -> Step<bool>) -> Step {
         loop {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(Trouble::Interrupted);
@@ -127,7 +157,7 @@ impl<'a> Rig<'a> {
                 let patience = self.patience.as_secs();
                 return Err(Trouble::Failed(format!("waited in vain for {what}: {patience} s are over")));
             }
-            std::thread::sleep(TICK);
+            std::thread::sleep(tick);
         }
     }
 
@@ -142,7 +172,9 @@ impl<'a> Rig<'a> {
 
     /// Says in the evidence how numbers are judged.
     pub fn rule(&mut self, text: &str) {
-        self.rules.push(text.to_owned());
+        if !self.rules.iter().any(|rule| rule == text) {
+            self.rules.push(text.to_owned());
+        }
     }
 
     /// Asserts.
@@ -249,6 +281,6 @@ mod tests {
         let flag = AtomicBool::new(false);
         let mut rig = rig(run.path(), Duration::from_secs(9), &flag);
         let ports: HashSet<u16> = (0..20).map(|_| rig.port().unwrap()).collect();
-        assert_eq!(ports.len(), 20);
+        assert!(ports.len() == 20 && ports.iter().all(|port| PORTS.contains(port)), "{ports:?}");
     }
 }

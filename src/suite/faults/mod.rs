@@ -56,13 +56,12 @@ fn undisturbed(rig: &mut Rig, ended: &Ended, normal: &Normal, span: std::ops::Ra
     rig.number("RTP before the fault: share of the published frames shown", Some(before), "of 1");
     let what = "RTP beside the fault: share of the published frames shown";
     rig.at_least(what, share(span.clone()), STILL_SHOWN * before, "of 1");
-    let shown = frames::published_in(&all, span);
+    let shown = frames::published_in(&all, span.clone());
     let latencies: Vec<u64> = shown.iter().map(Shown::latency_ns).collect();
     let p95 = percentile(&latencies, 95).map(ms);
     rig.at_most("RTP beside the fault: p95 latency", p95, ms(normal.bound_ns), "ms");
     rig.number("RTP beside the fault: median latency", percentile(&latencies, 50).map(ms), "ms");
-    let pictures: Vec<_> = shown.iter().map(|shown| shown.picture).collect();
-    let gap = frames::longest_gap(&pictures).map(|(from, to)| ms(to - from));
+    let gap = Some(ms(frames::longest_gap_in(&ended.rtp, span)));
     // A third of a second at 30 fps, for a loaded machine: a stall of the branch beside it takes seconds.
     let bound = ms(10 * interval_ns);
     rig.at_most("RTP beside the fault: longest time without a picture", gap, bound, "ms");

@@ -43,8 +43,9 @@ pub fn reads(rig: &mut Rig) -> Step {
     rig.at_least("frames accepted with verify", verified["accepted"].as_f64(), 10.0, "frames");
     temptation(rig, &naive)?;
     let dropped = &ended.run["dropped"];
-    rig.at_least("frames that the streamer refused", dropped["source"].as_f64(), 1.0, "frames");
-    rig.number("of these, since they were torn", dropped["torn"].as_f64(), "frames");
+    // It was tempted too: of those that it missed for being held up, some were torn when it looked.
+    rig.at_least("frames that the streamer refused as torn", dropped["torn"].as_f64(), 1.0, "frames");
+    rig.number("frames that it did not hand on, for any cause", dropped["source"].as_f64(), "frames");
     rig.at_least("pictures received", Some(ended.rtp.len() as f64), PICTURES as f64, "pictures");
     Ok(())
 }

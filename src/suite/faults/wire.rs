@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cvmmap_ipc::clock::unix_now_ns;
 
 use super::{SERVER_BACK_MS, first_after, recovered, undisturbed};
-use crate::suite::frames;
+use crate::suite::frames::{self, Ticks};
 use crate::suite::line::{Line, Setup, normal};
 use crate::suite::process::TICK;
 use crate::suite::rig::{Rig, Step, Trouble};
@@ -98,7 +98,7 @@ pub fn restart(rig: &mut Rig) -> Step {
     let served = unix_now_ns();
     line.wait_for(rig, "pictures at the second server", |line| line.rtmp_pictures().len() >= AFTER)?;
     let ended = line.finish(rig)?;
-    let first = frames::join(&ended.published, &first.unwrap_or_default());
+    let first = frames::join(&ended.published, &first.unwrap_or_default(), Ticks::Flv);
     let rtmp = ended.rtmp_shown();
     let back = first_after(&rtmp, served);
     rig.at_most("RTMP: the second server listens to the first picture", back, SERVER_BACK_MS, "ms");
