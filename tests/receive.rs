@@ -264,9 +264,9 @@ fn losses_excuse_the_pictures_they_touch_and_no_others() {
         // One lost at the beginning, and a frame that no decoder takes, behind the next key frame.
         let marked: Vec<_> = (0..packets.len()).filter(|n| packets[*n][1] & 0x80 != 0).collect();
         let mut broken = packets.clone();
-        for n in marked[50] + 1..=marked[51] {
-            let header = if dialect == Dialect::Avc { 14 } else { 15 };
-            broken[n][header..].fill(0xFF);
+        let header = if dialect == Dialect::Avc { 14 } else { 15 };
+        for packet in &mut broken[marked[50] + 1..=marked[51]] {
+            packet[header..].fill(0xFF);
         }
         broken.remove(marked[1]);
         let args = format!("--expect-pt 96 --packet-threshold {} --timeout-ms 25000", broken.len());
