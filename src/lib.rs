@@ -17,6 +17,7 @@
 
 pub mod exit;
 pub mod inspect;
+pub mod interrupt;
 pub mod matrix;
 pub mod pattern;
 pub mod receive;

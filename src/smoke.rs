@@ -19,7 +19,7 @@ use crate::run::plan::{Encoding, Input, Plan, Rtmp, candidates, checked_url, res
 use crate::run::register_elements;
 use crate::run::report::Reporter;
 use crate::run::session::Session;
-use crate::{sim, tell};
+use crate::{interrupt, sim, tell};
 
 const SIZE: (u32, u32) = (640, 360);
 const FPS: u32 = 30;
@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let url = checked_url("URL", &args.url)?;
     resolve_server("URL", &url)?;
     register_elements()?;
+    let interrupted = interrupt::listen()?;
     let rows = if args.rows.is_empty() { &ROWS[..] } else { &args.rows };
     let mut first = None;
     for row in rows {
@@ -63,20 +64,24 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             tell::result(format_args!("{}: skip: no server has a part in RTP", row.name));
             continue;
         }
-        match try_row(row, &url, args) {
+        match try_row(row, &url, args, &interrupted) {
             Ok(pictures) => {
                 tell::result(format_args!("{}: pass (exit 0): {pictures} pictures came back", row.name))
             }
             Err(failure) => {
                 tell::result(format_args!("{}: fail (exit {}): {failure}", row.name, failure.exit as u8));
+                let interrupted = failure.exit == Exit::Interrupted;
                 first.get_or_insert(Failure::new(failure.exit, format!("{}: {failure}", row.name)));
+                if interrupted {
+                    break;
+                }
             }
         }
     }
     first.map_or(Ok(()), Err)
 }
 
-fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
+fn try_row(row: &Row, url: &Url, args: &Args, interrupted: &Arc<AtomicBool>) -> Result<u64, Failure> {
     let mut url = url.clone();
     let suffix = row.name.trim_start_matches("rtmp-");
     let path = format!("{}-{suffix}", url.path().trim_end_matches('/'));
@@ -91,12 +96,14 @@ fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
 
     let ended = Session::start(&plan).and_then(|session| {
         let over = stop.clone();
+        let interrupted = interrupted.clone();
         let enough = args.frames;
         let counted = seen.clone();
-        // Ends the session when enough came back, or time is up.
+        // Ends the session when enough came back, time is up, or a signal came.
         std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
-                if counted.ours.load(Ordering::Relaxed) >= enough || Instant::now() > deadline {
+                let enough = counted.ours.load(Ordering::Relaxed) >= enough;
+                if enough || Instant::now() > deadline || interrupted.load(Ordering::Relaxed) {
                     over.store(true, Ordering::Relaxed);
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -108,6 +115,9 @@ fn try_row(row: &Row, url: &Url, args: &Args) -> Result<u64, Failure> {
     let trouble = reading.join().unwrap_or_default();
     let end = ended.map_err(|failure| Failure::new(failure.exit, format!("publishing: {failure}")))?;
     let published = end.rtmp.is_some_and(|(.., connections)| connections > 0);
+    if interrupted.load(Ordering::Relaxed) {
+        return Err(Failure::new(Exit::Interrupted, "interrupted"));
+    }
     judge(&seen, args.frames, published, &trouble)
 }
 

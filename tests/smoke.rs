@@ -86,3 +86,19 @@ fn what_cannot_work_is_told() {
         assert!(err.contains(part), "{args:?}: '{part}' is not in\n{err}");
     }
 }
+
+#[test]
+fn a_signal_ends_it_and_leaves_nothing_behind() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtmp://{}/live/cam0", listener.local_addr().unwrap());
+    let mut command = streamer();
+    let child =
+        command.args(["smoke", &url, "--rows", "rtmp-h264"]).stdout(std::process::Stdio::null()).spawn();
+    let mut process = Process(child.unwrap());
+    let segment = format!("/dev/shm/cvmmap_smoke-{}", process.0.id());
+    wait_for("the simulator", || std::path::Path::new(&segment).exists());
+    process.signal(libc::SIGINT);
+    wait_for("it to end", || process.0.try_wait().unwrap().is_some());
+    assert_eq!(process.0.wait().unwrap().code(), Some(130));
+    assert!(!std::path::Path::new(&segment).exists(), "{segment} is left");
+}

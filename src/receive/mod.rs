@@ -24,7 +24,7 @@ use serde::Serialize;
 
 pub use self::nal::Codec;
 use crate::exit::{Exit, Failure, configuration};
-use crate::tell;
+use crate::{interrupt, tell};
 
 /// Sockets are read in pieces of this length, so that deadlines and signals are seen.
 const NAP: Duration = Duration::from_millis(20);
@@ -144,13 +144,7 @@ struct Watch {
 impl Watch {
     /// Starts the clock, and listens to SIGINT and SIGTERM; the second one ends the process at once.
     fn start(limits: &Limits) -> Result<Self, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let interrupted = Exit::Interrupted as i32;
-            signal_hook::flag::register_conditional_shutdown(signal, interrupted, stop.clone())
-                .map_err(configuration)?;
-            signal_hook::flag::register(signal, stop.clone()).map_err(configuration)?;
-        }
+        let stop = interrupt::listen()?;
         Ok(Self {
             started: Instant::now(),
             timeout: Duration::from_millis(limits.timeout_ms),

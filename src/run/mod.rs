@@ -24,14 +24,11 @@ pub mod stage;
 mod teardown;
 pub mod tune;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 pub use self::plan::{Args, Plan};
 use self::report::Reporter;
 use self::session::Session;
-use crate::exit::{Exit, Failure, configuration};
-use crate::tell;
+use crate::exit::{Exit, Failure};
+use crate::{interrupt, tell};
 
 /// Streams until the input ends or a signal comes; a second signal ends the process at once.
 ///
@@ -45,13 +42,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Ok(());
     }
     quiet::hold_back_repeats();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let at_once = i32::from(Exit::Interrupted as u8);
-        signal_hook::flag::register_conditional_shutdown(signal, at_once, interrupted.clone())
-            .map_err(configuration)?;
-        signal_hook::flag::register(signal, interrupted.clone()).map_err(configuration)?;
-    }
+    let interrupted = interrupt::listen()?;
     let mut reporter = Reporter::new(plan.json);
     Session::start(&plan)?.run(&interrupted, &mut reporter).map(drop)
 }

@@ -422,6 +422,9 @@ pub(crate) fn checked_url(flag: &str, given: &str) -> Result<Url, Failure> {
     if url.host_str().is_none_or(str::is_empty) {
         return Err(refused("it names no host"));
     }
+    if url.port() == Some(0) {
+        return Err(refused("the port '0' is not 1 to 65535"));
+    }
     let mut parts = url.path().trim_start_matches('/').splitn(2, '/');
     if parts.next().is_none_or(str::is_empty) {
         return Err(refused("it names no application"));
@@ -595,6 +598,7 @@ mod tests {
             (format!("{rtp} 127.0.0.1:5000 --nats-url http://x"), ["--nats-url 'http://x'", "nats://"]),
             (format!("{rtp} 127.0.0.1:5000 --dummy-width 8"), ["--dummy-width", "8 is not in 16..=16384"]),
             (format!("{rtmp} http://h/live/cam0"), ["--rtmp-url", "the scheme is 'http'"]),
+            (format!("{rtmp} rtmp://127.0.0.1:0/live/cam0"), ["--rtmp-url", "the port '0' is not"]),
             (format!("{rtmp} rtmp://127.0.0.1/"), ["--rtmp-url", "it names no application"]),
             (format!("{rtmp} rtmp://127.0.0.1/live"), ["--rtmp-url", "no stream"]),
             (format!("{rtmp} nonsense"), ["--rtmp-url 'nonsense'", "the form is"]),

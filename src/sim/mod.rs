@@ -26,7 +26,7 @@ use self::log::FramesLog;
 use self::scene::Scene;
 use crate::exit::{Failure, configuration};
 use crate::pattern::MIN_SIDE;
-use crate::tell;
+use crate::{interrupt, tell};
 
 /// Sleeps are cut into pieces of this length, so that SIGINT ends a stall too.
 const NAP: Duration = Duration::from_millis(50);
@@ -291,10 +291,7 @@ struct Summary {
 /// # Errors
 /// A [`Failure`] where the target is taken or cannot be published, or an encoder is missing.
 pub fn run(plan: Plan) -> Result<(), Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone()).map_err(configuration)?;
-    }
+    let stop = interrupt::listen()?;
     let started = Instant::now();
     let json = plan.json;
     let mut simulator = Simulator::new(plan, stop)?;

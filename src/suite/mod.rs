@@ -19,7 +19,6 @@ pub mod process;
 pub mod rig;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,7 +27,7 @@ use cvmmap_ipc::clock::unix_now_ns;
 use self::evidence::{Machine, Outcome, Row, SCHEMA, Summary};
 use self::rig::{Rig, Step};
 use crate::exit::{Exit, Failure, configuration};
-use crate::tell;
+use crate::{interrupt, tell};
 
 /// A row of a suite.
 pub struct Spec {
@@ -101,10 +100,7 @@ pub fn faults(args: &FaultsArgs) -> Result<(), Failure> {
 fn suite(command: &'static str, all: &[Spec], out: &Path, options: &Options) -> Result<(), Failure> {
     let chosen = choose(all, &options.rows)?;
     gst::init().map_err(configuration)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone()).map_err(configuration)?;
-    }
+    let interrupted = interrupt::listen()?;
     let began = Instant::now();
     let started = evidence::utc(unix_now_ns() / 1_000_000_000);
     let folder = run_folder(out, &started)?;
