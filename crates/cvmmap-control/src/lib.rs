@@ -1,0 +1,1 @@
+//! The cv-mmap control plane over NATS.
