@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MPL-2.0
-"""What travels over NATS, from the contract page alone: its messages as tables, protobuf's wire format, body packets."""
+"""What travels over NATS, from the contract page alone: messages as tables, protobuf's wire format, body packets."""
 
 import struct
 
-# --- the messages of the page: number, name, type; `*` repeated, `?` optional, a capital letter: a message of its own ---
+# --- the messages of the page: number, name, type; `*` repeated, `?` optional, a capital letter: another message ---
 
 _CAMERA_ANSWER = [(1, "error", "enum"), (2, "state", "CameraControlState"), (3, "error_message", "string")]
 _PLAYLIST_ANSWER = [(1, "error", "enum"), (2, "info", "PlaylistInfo"), (3, "error_message", "string")]
@@ -431,3 +431,27 @@ def read_packet(data):
     joints = JOINTS[head["format"]]
     records = range(_HEADER.size, len(data), RECORD_SIZE)
     return head, [_read_record(data[at : at + RECORD_SIZE], joints) for at in records]
+
+
+# --- bodies that a test can recompute ---
+
+
+def sample_packet(label, frame_count, timestamp_ns, bodies, joints=38, timed=True):
+    """Slot k of the f32 values of body b in frame n is (n % 1000) * 8192 + (b % 8) * 1024 + k, which f32 holds exactly;
+    id is 100 + b. `timed` false: timestamp_ns is 0, and sdk_timestamp_ns has the time as ever."""
+    records = []
+    for number in range(bodies):
+        base = frame_count % 1000 * 8192 + number % 8 * 1024
+        floats = [float(base + slot) for slot in range(FLOAT_SLOTS)]
+        states = dict(id=100 + number, tracking_state=1, action_state=number % 2)
+        records.append(body(floats, **states, keypoint_count=joints, flags=3))
+    said = dict(frame_count=frame_count, sdk_timestamp_ns=timestamp_ns, timestamp_ns=timestamp_ns if timed else 0)
+    said.update(format=JOINTS.index(joints), model=1, flags=3)
+    return write_packet(header(records, label, **said), records)
+
+
+def is_sample(data):
+    """Whether a packet is byte for byte what `sample_packet` makes for its frame."""
+    head, bodies = read_packet(data)
+    times = (head["sdk_timestamp_ns"], len(bodies), JOINTS[head["format"]], head["timestamp_ns"] != 0)
+    return bytes(data) == sample_packet(head["label"], head["frame_count"], *times)
