@@ -78,13 +78,16 @@ refused!(
 /// Is told once for each endpoint of a request that could not be read: its subject, and why.
 pub type OnGarbage = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
+/// Makes an answer of a request, whatever its bytes are.
+type Respond = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// A subject and what answers on it.
 pub struct Endpoint {
     name: String,
     subject: String,
     /// `false`: it answers, but is not named in the service's description.
     listed: bool,
-    respond: Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    respond: Respond,
 }
 
 impl Endpoint {
@@ -164,7 +167,7 @@ impl Service {
 async fn serve(
     client: async_nats::Client,
     mut requests: impl Stream<Item = async_nats::Message> + Unpin,
-    respond: Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    respond: Respond,
 ) {
     while let Some(request) = requests.next().await {
         let Some(reply) = request.reply else { continue };
