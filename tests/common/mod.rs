@@ -10,6 +10,7 @@ pub mod flv;
 pub mod mux_rig;
 pub mod nats;
 pub mod readers;
+pub mod recordings;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
