@@ -19,6 +19,7 @@ pub mod connection;
 pub mod discovery;
 pub mod error;
 pub mod life;
+pub mod names;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 #[rustfmt::skip]
 pub mod proto;
