@@ -263,7 +263,7 @@ fn bodies_are_kept_as_they_came() {
             .bodies(packet(n, if n % 2 == 0 { time } else { 0 }, time, (n % 9) as u16).into())
             .unwrap();
         let error = live.recorder.bodies(packet(n, 1, 1, 1)[..100].to_vec().into()).unwrap_err();
-        assert!(error.to_string().contains("100 bytes"), "{error}");
+        assert!(error.contains("100 bytes"), "{error}");
     }
     // Before it is over, nobody knows when it was seen.
     live.recorder.bodies(packet(100, 0, 0, 0).into()).unwrap();

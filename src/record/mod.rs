@@ -25,12 +25,12 @@ pub mod worker;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cvmmap_control::BodyPacket;
 use cvmmap_control::proto::RecordingStartRequest;
-use cvmmap_control::{BodyError, BodyPacket};
 use cvmmap_ipc::clock::unix_now_ns;
 use gst::prelude::*;
 
@@ -57,6 +57,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(2);
 pub struct Surroundings {
     /// What is encoded.
     pub encoding: Encoding,
+    /// The label that body packets have, where that is known.
+    pub label: Option<String>,
     /// Where files may lie.
     pub root: Root,
     /// When pictures were captured.
@@ -74,8 +76,12 @@ pub struct Recorder {
     /// Recordings that take access units.
     active: Arc<AtomicUsize>,
     ended: AtomicBool,
+    body_source: OnceLock<BodySource>,
     bodies_refused: AtomicU64,
 }
+
+/// Begins to hand packets to [`Recorder::bodies`], until what it returns is dropped.
+type BodySource = Box<dyn Fn() -> Box<dyn Send> + Send + Sync>;
 
 #[derive(Debug)]
 struct Slot {
@@ -139,8 +145,14 @@ impl Recorder {
             slots: Format::ALL.map(Slot::new),
             active: Arc::default(),
             ended: AtomicBool::new(false),
+            body_source: OnceLock::new(),
             bodies_refused: AtomicU64::new(0),
         }
+    }
+
+    /// `source` is called when an MCAP recording begins; what it returns is dropped when that ends. To be set once.
+    pub fn set_body_source(&self, source: impl Fn() -> Box<dyn Send> + Send + Sync + 'static) {
+        let _ = self.body_source.set(Box::new(source));
     }
 
     fn slot(&self, format: Format) -> &Arc<Slot> {
@@ -223,6 +235,7 @@ impl Recorder {
     }
 
     fn spawn(&self, slot: &Arc<Slot>, worker: Worker) -> Result<(), Refusal> {
+        let bodies = self.body_source.get().filter(|_| slot.format == Format::Mcap).map(|source| source());
         let (around, slot, active) = (self.around.clone(), slot.clone(), self.active.clone());
         let name = format!("record-{}", slot.format);
         let work = move || {
@@ -230,6 +243,7 @@ impl Recorder {
             let format = slot.format;
             let tell = |notice| drop(around.events.send(Event::Recording(format, notice)));
             let end = worker.run(&around.request_key_frame, &tell);
+            drop(bodies);
             active.fetch_sub(1, Ordering::AcqRel);
             let last = Status::of(format, recording.queue.counts(), recording.progress_at_end());
             *slot.lock() = State { phase: Phase::Idle, last };
@@ -316,9 +330,9 @@ impl Recorder {
     /// Takes a packet of the body tracker as it came, where MCAP is being recorded. Never waits.
     ///
     /// # Errors
-    /// The rule that the packet breaks; it is counted.
-    pub fn bodies(&self, packet: Bytes) -> Result<(), BodyError> {
-        let packet = BodyPacket::parse(packet).inspect_err(|_| {
+    /// The rule that the packet breaks, or whose it is; it is counted.
+    pub fn bodies(&self, packet: Bytes) -> Result<(), String> {
+        let packet = self.checked(packet).inspect_err(|_| {
             self.bodies_refused.fetch_add(1, Ordering::Relaxed);
         })?;
         // Without any stamp, the arrival is all that is known.
@@ -327,7 +341,17 @@ impl Recorder {
         Ok(())
     }
 
-    /// Packets that were no body packets.
+    fn checked(&self, packet: Bytes) -> Result<BodyPacket, String> {
+        let packet = BodyPacket::parse(packet).map_err(|error| error.to_string())?;
+        // Keys are not unique: `cam.0` and `cam_0` share one.
+        match (packet.header.label.as_str(), self.around.label.as_deref()) {
+            ("", _) | (_, None) => Ok(packet),
+            (label, Some(ours)) if label == ours => Ok(packet),
+            (label, Some(ours)) => Err(format!("its label '{label}' is not '{ours}'")),
+        }
+    }
+
+    /// Packets that were no body packets, or another producer's.
     pub fn bodies_refused(&self) -> u64 {
         self.bodies_refused.load(Ordering::Relaxed)
     }
