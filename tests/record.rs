@@ -340,7 +340,7 @@ fn an_encoder_that_takes_over_loses_nothing_of_either_file() {
     let shown = ["a.mp4", "a-2.mp4"].map(|name| show(&live.path(name), None));
     assert!(shown.iter().all(|shown| shown.errors.is_empty() && shown.times[0] == 0), "{shown:?}");
     let [first, second] = shown.map(|shown| shown.pictures.len() as u64);
-    assert!(first >= 1 && first <= 20 && second >= 40, "{first} {second}");
+    assert!((1..=20).contains(&first) && second >= 40, "{first} {second}");
     assert_eq!(first + second, mp4.written);
     let (facts, shown) = mcap_shown(&live.path("a.mcap"), "h264");
     assert_whole(&facts);

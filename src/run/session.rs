@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cvmmap_ipc::Coherence;
 use gst::prelude::*;
 
-use super::bus::{Trouble, first_error};
+use super::bus::{Trouble, cause, first_error};
 use super::control::{Control, Identity};
 use super::encoder::EncoderSlot;
 use super::meter::Meter;
@@ -288,10 +288,7 @@ impl Session {
             gst::MessageView::Error(error) => return Some(End::Failed(failure_of(Trouble::of(error)))),
             gst::MessageView::Eos(_) => return Some(End::Eos),
             gst::MessageView::Warning(warning) => {
-                // The last line of the debug text has the cause.
-                let cause =
-                    warning.debug().and_then(|debug| debug.split_once('\n').map(|(_, rest)| rest.to_owned()));
-                let cause = cause.map_or_else(String::new, |cause| format!(" ({})", cause.trim()));
+                let cause = cause(warning.debug()).map_or_else(String::new, |cause| format!(" ({cause})"));
                 let text = format!("{}: {}{cause}", name_of(message), warning.error());
                 if let Some(held_back) = self.warnings.take(&text, Instant::now()) {
                     let more =
