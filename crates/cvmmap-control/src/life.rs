@@ -161,11 +161,8 @@ mod tests {
     #[test]
     fn events_of_others_and_garbage_are_no_events() {
         use prost::Message;
-        let event = |status, instance: &str| ModuleStatusEvent {
-            status,
-            instance: instance.into(),
-            timestamp_ns: 1,
-        };
+        let event =
+            |status, instance: &str| ModuleStatusEvent { status, instance: instance.into(), timestamp_ns: 1 };
         let parse = |event: ModuleStatusEvent| parse_event(&event.encode_to_vec(), Some("cam0"));
         assert!(parse(event(1, "cam0")).unwrap().is_some());
         assert!(parse(event(1, "")).unwrap().is_some());

@@ -16,6 +16,8 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
+mod finish;
+mod frames;
 mod imp;
 mod pool;
 mod settings;
