@@ -19,7 +19,7 @@ all: build
 deps:
 	@scripts/install-deps.sh
 
-# What judges our FLV in the tests: FFmpeg 9, PyAV, mpegts.js, nginx-rtmp.
+# What judges us in the tests: FFmpeg 9, PyAV, mpegts.js, nginx-rtmp, nats-py, mcap.
 readers: deps
 	@scripts/install-readers.sh
 

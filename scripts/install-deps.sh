@@ -13,6 +13,8 @@ packages=(
   python3 python3-numpy python3-zmq
   # the independent readers and the RTMP server of the tests; see install-readers.sh
   python3-venv nginx libnginx-mod-rtmp
+  # the server of the control plane's tests
+  nats-server
   # what counts the allocations in the benchmarks
   valgrind
 )
@@ -41,13 +43,23 @@ else
   echo "  apt-get install ${missing[*]}" >&2
   exit 1
 fi
-# The tests run nginx themselves; Debian would start one on port 80, now and at every boot.
-[[ " ${missing[*]} " == *" nginx "* ]] && quiet_nginx=1 || quiet_nginx=
+# The tests run these servers themselves; Debian would start them on their usual ports, now and at every boot.
+services=()
+for service in nginx nats-server; do
+  [[ " ${missing[*]} " != *" $service "* ]] || services+=("$service")
+done
 policy=/usr/sbin/policy-rc.d
-if [ "$quiet_nginx" ] && [ ! -e "$policy" ]; then
+if [ "${#services[@]}" -gt 0 ] && [ ! -e "$policy" ]; then
   trap '"${root[@]}" rm -f "$policy"' EXIT
   printf '#!/bin/sh\nexit 101\n' | "${root[@]}" install -m 755 /dev/stdin "$policy"
 fi
 "${root[@]}" apt-get update -qq
 "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-[ -z "$quiet_nginx" ] || "${root[@]}" update-rc.d nginx disable
+for service in "${services[@]}"; do
+  # update-rc.d knows only services with an init script; a unit without one is enabled by a link alone.
+  if [ -e "/etc/init.d/$service" ]; then
+    "${root[@]}" update-rc.d "$service" disable
+  else
+    "${root[@]}" rm -f "/etc/systemd/system/"*.wants/"$service.service"
+  fi
+done

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
-# Installs into target/readers what the tests judge our FLV with: FFmpeg and PyAV as Python wheels, since Debian 12's
-# FFmpeg knows no H.265 in FLV, and the FLV demuxer of mpegts.js. Quick when nothing is to be done; any change of this
-# file installs anew.
+# Installs into target/readers what the tests judge us with: for FLV, FFmpeg and PyAV as Python wheels, since Debian 12's
+# FFmpeg knows no H.265 in FLV, and the FLV demuxer of mpegts.js; for the control plane, a NATS client with ZeroMQ, and
+# MCAP with the schemas of Foxglove. Quick when nothing is to be done; any change of this file installs anew.
 set -euo pipefail
 
-wheels=(imageio-ffmpeg==0.8.1 av==18.1.0)
+wheels=(
+  imageio-ffmpeg==0.8.1 av==18.1.0
+  nats-py==2.16.0 pyzmq==27.3.0
+  mcap==1.6.0 mcap-protobuf-support==0.6.0 foxglove-schemas-protobuf==0.4.0
+)
 modules=(mpegts.js@1.8.2 esbuild@0.28.2)
 
 self=$(realpath "${BASH_SOURCE[0]}")
@@ -15,7 +19,8 @@ readers=${scripts%/*}/target/readers
 # The stamp is a copy of this file.
 ready() {
   cmp -s "$self" "$readers/stamp" && [ -x "$readers/venv/bin/python" ] && [ -x "$readers/ffmpeg" ] &&
-    [ -f "$readers/flv-demuxer.mjs" ] && [ -x /usr/sbin/nginx ] && command -v node >/dev/null
+    [ -f "$readers/flv-demuxer.mjs" ] && [ -x /usr/sbin/nginx ] && [ -x /usr/sbin/nats-server ] &&
+    command -v node >/dev/null
 }
 
 # The newest Python on the PATH that can make a venv: a shim may not run, and Debian's can only with python3-venv.

@@ -8,6 +8,7 @@ pub mod demux_rig;
 pub mod encoders;
 pub mod flv;
 pub mod mux_rig;
+pub mod nats;
 pub mod readers;
 
 use std::io::Read;

@@ -193,9 +193,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::request`].
     pub async fn ask(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<Bytes, ControlError> {
-        if self.0.client.connection_state() != State::Connected {
-            return Err(self.not_connected());
-        }
+        self.check_up()?;
         let request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
         // The library's own limit begins only when the request is in its queue.
         let sent = self.0.client.send_request(subject.to_owned(), request);
@@ -209,6 +207,17 @@ impl Connection {
                 _ => ControlError::Failed { subject: subject.into(), why: error.to_string() },
             }),
         }
+    }
+
+    pub(crate) fn check_up(&self) -> Result<(), ControlError> {
+        match self.0.client.connection_state() {
+            State::Connected => Ok(()),
+            _ => Err(self.not_connected()),
+        }
+    }
+
+    pub(crate) fn link_watch(&self) -> watch::Receiver<Link> {
+        self.0.link.clone()
     }
 
     /// The library's client, for the service side and discovery.

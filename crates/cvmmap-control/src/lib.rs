@@ -16,18 +16,21 @@
 
 pub mod body;
 pub mod connection;
+pub mod discovery;
 pub mod error;
 pub mod life;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 #[rustfmt::skip]
 pub mod proto;
 pub mod runtime;
+pub mod service;
 pub mod source;
 pub mod subjects;
 pub mod url;
 
 pub use body::{Body, BodyError, BodyHeader, BodyPacket};
 pub use connection::{Connection, Link, Subscription};
+pub use discovery::{Found, discover};
 pub use error::ControlError;
 pub use life::Life;
 pub use runtime::block_on;

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! A producer: its endpoints in both dialects, its status events in their order, and how it is found.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cvmmap_ipc::Target;
+use cvmmap_ipc::clock::unix_now_ns;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Endpoint, OnGarbage, RecorderHandler, Refusal, Service, recorder_endpoints};
+use crate::connection::{Connection, Link};
+use crate::discovery::PRODUCER;
+use crate::proto::*;
+use crate::runtime::{block_on, runtime};
+use crate::source::Capabilities;
+use crate::subjects::Subjects;
+
+/// Body packets that may wait to be sent.
+const BODIES: usize = 64;
+/// OFFLINE may take so long to leave.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What a producer does when it is asked. Called on threads of its own; each may take its time.
+///
+/// The defaults are those of a live source that can do nothing but publish.
+pub trait SourceHandler: Send + Sync + 'static {
+    /// Lets the frame count start at 0 again.
+    ///
+    /// # Errors
+    /// Why not.
+    fn reset_frame_count(&self) -> Result<(), Refusal>;
+
+    /// Kind, clock, timeline, and where it is now; `error` is left at 0.
+    fn info(&self) -> GetSourceInfoResponse;
+
+    /// Goes to the first sample at or after the time, in ns of the producer's clock; `error` is left at 0.
+    ///
+    /// # Errors
+    /// Why not: [`ErrorCode::OutOfRange`] outside the timeline.
+    fn seek(&self, _target_ns: u64) -> Result<SeekTimestampResponse, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    /// What else it can do.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { can_seek: Some(false), formats: Vec::new() }
+    }
+
+    /// What it plays.
+    ///
+    /// # Errors
+    /// Why it cannot say.
+    fn playlist(&self) -> Result<PlaylistInfo, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    /// Plays these files from now on.
+    ///
+    /// # Errors
+    /// Why not.
+    fn apply_playlist(&self, _paths: Vec<String>, _sort: bool) -> Result<PlaylistInfo, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    /// Settings that the camera has.
+    fn camera_settings(&self) -> Vec<CameraSetting> {
+        Vec::new()
+    }
+
+    /// A setting's value or range; numbers that are no [`CameraSetting`] come as they are.
+    ///
+    /// # Errors
+    /// Why not.
+    fn camera_control(&self, _setting: i32) -> Result<CameraControlState, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    /// Sets a value.
+    ///
+    /// # Errors
+    /// Why not.
+    fn set_camera_control(&self, _request: SetCameraControlRequest) -> Result<CameraControlState, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    /// Sets a range.
+    ///
+    /// # Errors
+    /// Why not.
+    fn set_camera_range(
+        &self,
+        _request: SetCameraControlRangeRequest,
+    ) -> Result<CameraControlState, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    /// A request that could not be read: its subject, and why. Called once for each subject.
+    fn garbage(&self, _subject: &str, _why: &str) {}
+}
+
+/// Who publishes.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its names.
+    pub target: Target,
+    /// What it is made with, as in `gstreamer`.
+    pub backend: String,
+    /// Version of the program.
+    pub version: String,
+}
+
+impl Identity {
+    /// The keys by which clients that discovered it find its pictures.
+    fn metadata(&self) -> HashMap<String, String> {
+        let target = &self.target;
+        let subjects = Subjects::new(target.nats_target_key());
+        let pairs = [
+            ("instance_name", target.instance().to_owned()),
+            ("nats_target_key", target.nats_target_key()),
+            ("namespace", target.namespace().to_owned()),
+            ("ipc_prefix", target.prefix().to_owned()),
+            ("base_name", target.base_name()),
+            ("shm_name", target.shm_name()),
+            ("zmq_addr", target.zmq_endpoint()),
+            ("body_subject", subjects.body()),
+            ("status_subject", subjects.status()),
+            ("producer_subject_prefix", subjects.producer()),
+            ("control_subject_prefix", subjects.control()),
+            ("backend", self.backend.clone()),
+            ("build_version", self.version.clone()),
+        ];
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// A producer on the control plane, until it is dropped or goes [`offline`](Producer::offline).
+pub struct Producer {
+    say: mpsc::UnboundedSender<Say>,
+    bodies: mpsc::Sender<Bytes>,
+    _service: Service,
+}
+
+enum Say {
+    Status(ModuleStatus),
+    /// OFFLINE, and then this.
+    Farewell(oneshot::Sender<()>),
+}
+
+impl Producer {
+    /// Answers from now on; says nothing of itself before [`Producer::online`].
+    pub fn start(connection: &Connection, identity: &Identity, handler: Arc<impl SourceHandler>) -> Self {
+        let subjects = Subjects::new(identity.target.nats_target_key());
+        let teller = handler.clone();
+        let garbage: OnGarbage = Arc::new(move |subject, why| teller.garbage(subject, why));
+        let mut endpoints = endpoints(&subjects.producer(), &handler, &garbage);
+        endpoints.extend(camera_endpoints(&subjects.producer(), &handler, &garbage));
+        let mut older = self::endpoints(&subjects.control(), &handler, &garbage);
+        // Endpoints of a service have names of their own, and the older dialect's would be the same.
+        older.iter_mut().for_each(|endpoint| endpoint.listed = false);
+        endpoints.extend(older);
+        let service = Service::start(connection, PRODUCER, identity.metadata(), endpoints);
+        let (say, said) = mpsc::unbounded_channel();
+        let (bodies, packets) = mpsc::channel(BODIES);
+        let announcer = Announcer {
+            client: connection.client().clone(),
+            link: connection.link_watch(),
+            instance: identity.target.instance().to_owned(),
+            subjects,
+            voice: Voice::default(),
+        };
+        runtime().spawn(announcer.run(said, packets));
+        Self { say, bodies, _service: service }
+    }
+
+    /// It publishes frames now.
+    pub fn online(&self) {
+        let _ = self.say.send(Say::Status(ModuleStatus::Online));
+    }
+
+    /// Its stream starts anew: a loop, or other pictures.
+    pub fn stream_reset(&self) {
+        let _ = self.say.send(Say::Status(ModuleStatus::StreamReset));
+    }
+
+    /// Publishes a body packet; dropped where the server is away or too slow.
+    pub fn publish_bodies(&self, packet: Bytes) {
+        let _ = self.bodies.try_send(packet);
+    }
+
+    /// It goes: waits until that is said, half a second at most, and not at all without a server.
+    pub fn offline(self) {
+        let (done, is_done) = oneshot::channel();
+        if self.say.send(Say::Farewell(done)).is_ok() {
+            let _ = block_on(is_done, FAREWELL);
+        }
+    }
+}
+
+/// Which events go out: none is said to nobody, and a server that comes is told what holds.
+#[derive(Debug, Default)]
+struct Voice {
+    up: bool,
+    online: bool,
+}
+
+impl Voice {
+    fn link(&mut self, up: bool) -> Option<ModuleStatus> {
+        let was = std::mem::replace(&mut self.up, up);
+        (up && !was && self.online).then_some(ModuleStatus::Online)
+    }
+
+    fn say(&mut self, status: ModuleStatus) -> Option<ModuleStatus> {
+        let was = self.online;
+        let news = match status {
+            ModuleStatus::Online => !std::mem::replace(&mut self.online, true),
+            ModuleStatus::Offline => std::mem::take(&mut self.online),
+            ModuleStatus::StreamReset => was,
+            ModuleStatus::Unknown => false,
+        };
+        (news && self.up).then_some(status)
+    }
+}
+
+struct Announcer {
+    client: async_nats::Client,
+    link: watch::Receiver<Link>,
+    subjects: Subjects,
+    instance: String,
+    voice: Voice,
+}
+
+impl Announcer {
+    async fn run(mut self, mut said: mpsc::UnboundedReceiver<Say>, mut bodies: mpsc::Receiver<Bytes>) {
+        self.follow_link().await;
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = self.link.changed() => self.follow_link().await,
+                say = said.recv() => match say {
+                    Some(Say::Status(status)) => {
+                        let status = self.voice.say(status);
+                        self.publish(status).await;
+                    }
+                    Some(Say::Farewell(done)) => {
+                        let status = self.voice.say(ModuleStatus::Offline);
+                        self.publish(status).await;
+                        if self.voice.up {
+                            let _ = self.client.flush().await;
+                        }
+                        let _ = done.send(());
+                        return;
+                    }
+                    None => return,
+                },
+                Some(packet) = bodies.recv() => {
+                    if self.voice.up {
+                        let _ = self.client.publish(self.subjects.body(), packet).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn follow_link(&mut self) {
+        let up = *self.link.borrow_and_update() == Link::Up;
+        let status = self.voice.link(up);
+        self.publish(status).await;
+    }
+
+    async fn publish(&self, status: Option<ModuleStatus>) {
+        let Some(status) = status else { return };
+        let event = ModuleStatusEvent {
+            status: status.into(),
+            instance: self.instance.clone(),
+            timestamp_ns: unix_now_ns(),
+        };
+        let _ = self.client.publish(self.subjects.status(), event.encode_to_vec().into()).await;
+    }
+}
+
+/// What both dialects have, under a dialect's prefix.
+fn endpoints(prefix: &str, handler: &Arc<impl SourceHandler>, garbage: &OnGarbage) -> Vec<Endpoint> {
+    macro_rules! endpoint {
+        ($tail:literal, |$handler:ident, $request:ident: $Request:ty| $answer:expr) => {{
+            let $handler = handler.clone();
+            Endpoint::new(prefix, $tail, garbage, move |$request: $Request| $answer)
+        }};
+    }
+    let playlist = |info| PlaylistResponse { info: Some(info), ..Default::default() };
+    let mut endpoints = vec![
+        endpoint!("source.reset", |handler, _request: EmptyRequest| {
+            handler.reset_frame_count().map(|()| ResetFrameCountResponse::default())
+        }),
+        endpoint!("source.info", |handler, _request: EmptyRequest| Ok(handler.info())),
+        endpoint!("source.seek", |handler, request: SeekTimestampRequest| {
+            handler.seek(request.target_timestamp_ns)
+        }),
+        endpoint!("source.capabilities", |handler, _request: EmptyRequest| {
+            let Capabilities { can_seek, formats } = handler.capabilities();
+            Ok(CapabilitiesResponse {
+                can_seek: can_seek.unwrap_or_default(),
+                available_recording_formats: formats,
+                ..Default::default()
+            })
+        }),
+        endpoint!("source.playlist.apply", |handler, request: ApplyPlaylistRequest| {
+            handler.apply_playlist(request.paths, request.sort).map(playlist)
+        }),
+        endpoint!("source.playlist.info", |handler, _request: EmptyRequest| handler.playlist().map(playlist)),
+    ];
+    for format in ["svo", "mcap"] {
+        endpoints.extend(recorder_endpoints(prefix, format, Arc::new(NoRecorder), garbage.clone()));
+    }
+    endpoints
+}
+
+/// Recording is the streamer's: a producer of ours says so.
+struct NoRecorder;
+
+impl RecorderHandler for NoRecorder {
+    fn start(&self, _request: RecordingStartRequest) -> Result<RecordingStatusResponse, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    fn stop(&self) -> Result<RecordingStatusResponse, Refusal> {
+        Err(Refusal::unsupported())
+    }
+
+    fn status(&self) -> RecordingStatusResponse {
+        RecordingStatusResponse { error: ErrorCode::Unsupported.into(), ..Default::default() }
+    }
+}
+
+/// What the newer dialect alone has.
+fn camera_endpoints(prefix: &str, handler: &Arc<impl SourceHandler>, garbage: &OnGarbage) -> Vec<Endpoint> {
+    let state = |state| CameraControlResponse { state: Some(state), ..Default::default() };
+    let [lister, getter, setter, ranger] = std::array::from_fn(|_| handler.clone());
+    vec![
+        Endpoint::new(prefix, "camera_control.capabilities", garbage, move |_: EmptyRequest| {
+            let settings = lister.camera_settings();
+            Ok(GetCameraControlCapabilitiesResponse {
+                supported: !settings.is_empty(),
+                supported_settings: settings.into_iter().map(i32::from).collect(),
+                ..Default::default()
+            })
+        }),
+        Endpoint::new(prefix, "camera_control.get", garbage, move |request: GetCameraControlRequest| {
+            getter.camera_control(request.setting).map(state)
+        }),
+        Endpoint::new(prefix, "camera_control.set", garbage, move |request| {
+            setter.set_camera_control(request).map(state)
+        }),
+        Endpoint::new(prefix, "camera_control.set_range", garbage, move |request| {
+            ranger.set_camera_range(request).map(state)
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ModuleStatus::{Offline, Online, StreamReset};
+
+    #[test]
+    fn events_go_out_in_their_order_and_never_to_nobody() {
+        let mut voice = Voice::default();
+        assert_eq!(voice.say(Online), None);
+        assert_eq!(voice.say(StreamReset), None);
+        // The server comes: it is told that the producer is there, and nothing of the past.
+        assert_eq!(voice.link(true), Some(Online));
+        assert_eq!(voice.link(true), None);
+        assert_eq!(voice.say(Online), None);
+        assert_eq!(voice.say(StreamReset), Some(StreamReset));
+        assert_eq!(voice.link(false), None);
+        assert_eq!(voice.say(StreamReset), None);
+        assert_eq!(voice.link(true), Some(Online));
+        assert_eq!(voice.say(Offline), Some(Offline));
+        assert_eq!((voice.say(Offline), voice.say(StreamReset), voice.link(false)), (None, None, None));
+        assert_eq!(voice.link(true), None);
+    }
+
+    #[test]
+    fn a_producer_is_described_by_all_its_names() {
+        let target: Target = "cvmmap://cam.0@/run/cv?namespace=lab".parse().unwrap();
+        let metadata = Identity { target, backend: "test".into(), version: "1".into() }.metadata();
+        for (key, value) in [
+            ("instance_name", "cam.0"),
+            ("nats_target_key", "lab_cam_0"),
+            ("namespace", "lab"),
+            ("ipc_prefix", "/run/cv"),
+            ("base_name", "lab_cam.0"),
+            ("shm_name", "lab_cam.0"),
+            ("zmq_addr", "ipc:///run/cv/lab_cam.0"),
+            ("body_subject", "cvmmap.lab_cam_0.body"),
+            ("status_subject", "cvmmap.lab_cam_0.status"),
+            ("producer_subject_prefix", "cvmmap.lab_cam_0.producer"),
+            ("control_subject_prefix", "cvmmap.lab_cam_0.control"),
+            ("backend", "test"),
+            ("build_version", "1"),
+        ] {
+            assert_eq!(metadata.get(key).map(String::as_str), Some(value), "{key}");
+        }
+    }
+}
