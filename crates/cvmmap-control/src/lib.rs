@@ -18,7 +18,9 @@ pub mod body;
 pub mod connection;
 pub mod discovery;
 pub mod error;
+pub mod follow;
 pub mod life;
+pub mod names;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 #[rustfmt::skip]
 pub mod proto;
@@ -32,6 +34,7 @@ pub use body::{Body, BodyError, BodyHeader, BodyPacket};
 pub use connection::{Connection, Link, Subscription};
 pub use discovery::{Found, discover};
 pub use error::ControlError;
+pub use follow::InfoFollower;
 pub use life::Life;
 pub use runtime::block_on;
 pub use source::{Recorder, Source};
