@@ -4,18 +4,19 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use cvmmap_ipc::Coherence;
 use cvmmap_ipc::clock::{is_same_clock, is_unix_time, unix_now_ns};
-use cvmmap_ipc::{Coherence, FrameId};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 
 use super::CAT;
+use super::bodies::attach;
 use super::frames::{Snapshot, Streaming};
 use super::imp::CvMmapSrc;
 use super::settings::TimestampMode;
-use super::state::State;
 
 static UNIX_CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-unix"));
 
@@ -25,19 +26,24 @@ const LATENCY_STEP_NS: u64 = 2_000_000;
 impl CvMmapSrc {
     /// Puts time, flags and metas on a buffer; `None` where it is of no use to a decoder.
     pub(super) fn finish(&self, s: &mut Streaming, snapshot: Snapshot) -> Option<gst::Buffer> {
-        let Snapshot { mut buffer, frame, arrived, pts, key, discont, reset } = snapshot;
+        let Snapshot { mut buffer, frame, arrived, pts, key, discont, reset, bare } = snapshot;
         s.discont |= discont;
         s.gate.frame(frame.count);
-        if let Some(key) = key {
-            match s.gate.pass(key) {
-                Some(first) => s.discont |= first,
-                None => {
-                    gst::debug!(CAT, imp = self, "frame {} dropped: waiting for a key frame", frame.count);
-                    self.stats.lock().unwrap().unusable += 1;
-                    return None;
-                }
+        let passed = key.map(|key| s.gate.pass(key));
+        bare.into_iter().for_each(|count| s.gate.frame(count));
+        match passed {
+            Some(Some(first)) => s.discont |= first,
+            Some(None) => {
+                gst::debug!(CAT, imp = self, "frame {} dropped: waiting for a key frame", frame.count);
+                self.stats.lock().unwrap().unusable += 1;
+                return None;
             }
+            None => (),
         }
+        let bodies = match s.settings.body_tracking {
+            true => self.bodies.lock().unwrap().take(frame),
+            false => None,
+        };
         let first = self.stats.lock().unwrap().frames == 0;
         // Time goes on through resets, restarts and steps of clocks.
         let pts = pts.map(|pts| s.last_pts.map_or(pts, |last| pts.max(last + gst::ClockTime::NSECOND)));
@@ -56,12 +62,22 @@ impl CvMmapSrc {
             let stamp = gst::ClockTime::from_nseconds(frame.timestamp_ns);
             gst::ReferenceTimestampMeta::add(buffer_ref, &UNIX_CAPS, stamp, gst::ClockTime::NONE);
         }
+        if let Some(packet) = bodies {
+            attach(buffer_ref, &packet);
+        }
         let bytes = buffer_ref.size() as u64;
+        if let Some(pts) = pts {
+            self.follow_timeline(s, frame, pts);
+        }
         if reset && !first {
             let event = gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build();
             self.obj().src_pad().push_event(event);
         }
-        self.enter(s, State::Streaming, Some(frame));
+        let told = self.tell(|telling| telling.frame(frame, Instant::now()));
+        // It may have come before its endpoints were there, or without a word.
+        if told && self.source_info.lock().unwrap().is_none() {
+            self.ask_for_info();
+        }
         let now = unix_now_ns();
         let mut stats = self.stats.lock().unwrap();
         stats.frames += 1;
@@ -83,28 +99,14 @@ impl CvMmapSrc {
             TimestampMode::Capture => s.rate.delay_ns(),
         };
         let proof = if s.reader.config().coherence == Coherence::NextSync { interval } else { 0 };
-        let latency = interval + delay + proof;
+        let bodies = s.settings.body_wait().map_or(0, |wait| wait.as_nanos() as u64);
+        let latency = interval + delay + proof + bodies;
         if latency.abs_diff(self.latency_ns.load(Ordering::Relaxed)) > LATENCY_STEP_NS.max(interval / 8) {
             self.latency_ns.store(latency, Ordering::Relaxed);
             gst::debug!(CAT, imp = self, "latency is {latency} ns");
             let obj = self.obj();
             let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
         }
-    }
-
-    /// Tells of a new state; of a reset each time.
-    pub(super) fn enter(&self, s: &mut Streaming, state: State, frame: Option<FrameId>) {
-        if s.state.replace(state) == Some(state) && state != State::Reset {
-            return;
-        }
-        let name = state.name();
-        gst::info!(CAT, imp = self, "{}: {name}", s.settings.uri);
-        let mut message =
-            gst::Structure::builder("cvmmapsrc-state").field("state", name).field("uri", &s.settings.uri);
-        if let Some(frame) = frame {
-            message = message.field("frame-count", frame.count);
-        }
-        self.post(message.build());
     }
 
     pub(super) fn post(&self, structure: gst::Structure) {

@@ -2,6 +2,8 @@
 
 //! What the streaming thread does: waits for frames, copies them, and puts on them what downstream needs.
 
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cvmmap_ipc::clock::is_same_clock;
@@ -15,8 +17,10 @@ use gst_video::prelude::*;
 
 use super::CAT;
 use super::imp::{CvMmapSrc, Format};
+use super::seek::{Landing, Mapping};
 use super::settings::{Settings, TimestampMode};
-use super::state::{AccessUnitGate, CaptureClock, Rate, State, stalled_after};
+use super::state::{AccessUnitGate, CaptureClock, Rate, stalled_after};
+use super::telling::State;
 use crate::format::{Conversion, Output, Unmapped, convert_row, output};
 
 /// How long a producer may leave out the wanted plane before that is an error: encoders need a while.
@@ -25,6 +29,8 @@ const PLANE_GRACE: Duration = Duration::from_secs(1);
 const MAX_COMPLAINTS: usize = 8;
 /// Longest wait before `stats` is brought up to date and a stalled producer's segment looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// Frames that wait for their bodies: more than that, and the first goes without.
+const MAX_READY: usize = 64;
 /// Frames that arrive for this long without one being good are worth a warning.
 const STARVING_AFTER: Duration = Duration::from_secs(1);
 
@@ -38,6 +44,8 @@ pub(super) struct Snapshot {
     pub key: Option<bool>,
     pub discont: bool,
     pub reset: bool,
+    /// Frames without an access unit that came after this one while it waited.
+    pub bare: Vec<u32>,
 }
 
 /// What only the streaming thread uses.
@@ -46,12 +54,21 @@ pub(super) struct Streaming {
     pub reader: Reader,
     /// The copy that `next-sync` has not proven yet.
     pub held: Option<Snapshot>,
-    pub state: Option<State>,
+    /// What may go out, oldest first: more than one only where bodies are waited for, or after a seek.
+    pub ready: VecDeque<Snapshot>,
+    /// What may be where a seek that is under way lands.
+    pub kept: Vec<Snapshot>,
+    /// Where the next frame was sought.
+    pub landing: Option<Landing>,
+    /// Stream time as it was last set, where the producer has a timeline.
+    pub mapping: Option<Mapping>,
     pub rate: Rate,
     pub capture_clock: CaptureClock,
     pub gate: AccessUnitGate,
-    /// The count went backwards since the last frame that was copied.
+    /// The stream started anew since the last frame that was copied, and no buffer shows it yet.
     pub reset: bool,
+    /// The count went backwards since then.
+    pub fell: bool,
     /// The next buffer does not follow on the last.
     pub discont: bool,
     pub reopens: u64,
@@ -73,11 +90,15 @@ impl Streaming {
             settings,
             reader,
             held: None,
-            state: None,
+            ready: VecDeque::new(),
+            kept: Vec::new(),
+            landing: None,
+            mapping: None,
             rate: Rate::default(),
             capture_clock: CaptureClock::default(),
             gate: AccessUnitGate::default(),
             reset: false,
+            fell: false,
             discont: false,
             reopens: 0,
             last_pts: None,
@@ -91,6 +112,9 @@ impl Streaming {
 
     pub fn start_afresh(&mut self) {
         self.held = None;
+        self.ready.clear();
+        self.kept.clear();
+        self.mapping = None;
         self.rate = Rate::default();
         self.capture_clock = CaptureClock::default();
         self.gate = AccessUnitGate::default();
@@ -102,48 +126,52 @@ impl Streaming {
 impl CvMmapSrc {
     /// Waits for the next frame that can be handed on.
     pub(super) fn next_buffer(&self, s: &mut Streaming) -> Result<gst::Buffer, gst::FlowError> {
-        if s.state.is_none() {
-            self.enter(s, State::Waiting, None);
+        if self.telling.lock().unwrap().state().is_none() {
+            self.tell(|telling| telling.silent(true));
         }
         // Time spent downstream is not silence.
         let mut since = Instant::now();
         let counters = s.reader.counters();
         let (mut accepted, refused) = (counters.accepted, counters.torn + counters.late);
         loop {
+            while let Some(snapshot) = self.due(s) {
+                if let Some(buffer) = self.finish(s, snapshot) {
+                    return Ok(buffer);
+                }
+            }
             let idle = self.settings.lock().unwrap().idle_timeout();
-            let stall = matches!(s.state, Some(State::Streaming | State::Reset))
-                .then(|| stalled_after(s.rate.interval_ns()));
+            let lively = self.telling.lock().unwrap().is_lively();
+            let stall = lively.then(|| stalled_after(s.rate.interval_ns()));
             let left = |limit: Duration| limit.saturating_sub(since.elapsed());
-            let timeout = idle.into_iter().chain(stall).map(left).fold(HOUSEKEEPING, Duration::min);
+            let bodies = s.ready.front().zip(s.settings.body_wait());
+            let bodies = bodies.map(|(front, wait)| wait.saturating_sub(front.arrived.elapsed()));
+            let timeout =
+                idle.into_iter().chain(stall).map(left).chain(bodies).fold(HOUSEKEEPING, Duration::min);
+            self.seeking.notice();
             let event = s.reader.wait(Some(timeout)).map_err(|error| {
                 gst::element_imp_error!(self, gst::ResourceError::Read, ("{error}"));
                 gst::FlowError::Error
             })?;
             match event {
-                Event::Woken => return Err(gst::FlowError::Flushing),
+                Event::Woken => self.woken()?,
                 Event::TimedOut if idle.is_some_and(|idle| left(idle).is_zero()) => {
                     gst::info!(CAT, imp = self, "no frame for {:?}: EOS", since.elapsed());
-                    let stats = {
-                        let mut stats = self.stats.lock().unwrap();
-                        stats.counters = s.reader.counters();
-                        stats.structure()
-                    };
-                    self.post(stats);
+                    self.stats.lock().unwrap().counters = s.reader.counters();
+                    self.post(self.stats_structure());
                     return Err(gst::FlowError::Eos);
                 }
                 Event::TimedOut => {
                     let counters = s.reader.counters();
                     self.stats.lock().unwrap().counters = counters;
                     self.check_label(s, &counters);
-                    if s.state == Some(State::Stalled) || stall.is_some_and(|stall| left(stall).is_zero()) {
+                    let silent = self.telling.lock().unwrap().state() == Some(State::Stalled);
+                    if silent || stall.is_some_and(|stall| left(stall).is_zero()) {
                         let gone = !s.reader.segment_exists();
-                        self.enter(s, if gone { State::Waiting } else { State::Stalled }, None);
+                        self.tell(|telling| telling.silent(gone));
                     }
                 }
                 Event::Arrival(arrival) => {
-                    if let Some(buffer) = self.arrived(s, &arrival)? {
-                        return Ok(buffer);
-                    }
+                    self.arrived(s, &arrival)?;
                     let counters = s.reader.counters();
                     if std::mem::replace(&mut accepted, counters.accepted) != accepted {
                         since = Instant::now();
@@ -170,13 +198,41 @@ impl CvMmapSrc {
         }
     }
 
-    /// Reads the announced frame; returns the buffer that can be handed on now, which may be the one before.
-    fn arrived(&self, s: &mut Streaming, arrival: &Arrival) -> Result<Option<gst::Buffer>, gst::FlowError> {
+    /// Woken to stop, or to look at what came over NATS.
+    fn woken(&self) -> Result<(), gst::FlowError> {
+        let waker = self.waker.lock().unwrap().clone();
+        // Cleared before it is looked at: whoever unlocks says so before it wakes.
+        if let Some(waker) = waker {
+            waker.clear();
+        }
+        if self.unlocked.load(Ordering::Acquire) { Err(gst::FlowError::Flushing) } else { Ok(()) }
+    }
+
+    /// Wakes the streaming thread, so that it looks at what came over NATS.
+    pub(super) fn nudge(&self) {
+        let waker = self.waker.lock().unwrap().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The next frame that may go out now: no seek keeps it, and it does not wait for its bodies any more.
+    fn due(&self, s: &mut Streaming) -> Option<Snapshot> {
+        self.gate_by_seek(s);
+        let front = s.ready.front()?;
+        let waits = s.settings.body_wait().is_some_and(|wait| front.arrived.elapsed() < wait);
+        if waits && s.ready.len() < MAX_READY && !self.bodies.lock().unwrap().has(&front.frame) {
+            return None;
+        }
+        s.ready.pop_front()
+    }
+
+    /// Reads the announced frame, and makes ready what can go out now, which may be the one before.
+    fn arrived(&self, s: &mut Streaming, arrival: &Arrival) -> Result<(), gst::FlowError> {
         let now = self.obj().current_running_time();
         let running = now.map(|now| now.saturating_sub(elapsed(arrival.at)));
         if arrival.reset {
-            s.reset = true;
-            self.enter(s, State::Reset, Some(arrival.frame));
+            self.count_fell(s, arrival.frame);
         }
         let stamp = arrival.frame.timestamp_ns;
         let delay = is_same_clock(stamp, arrival.unix_ns).then(|| arrival.unix_ns.saturating_sub(stamp));
@@ -184,8 +240,6 @@ impl CvMmapSrc {
         self.update_latency(s);
 
         let held = s.held.take().filter(|_| arrival.settled == Some(Verdict::Accept));
-        // Before the next one is looked at: access units are counted in order.
-        let proven = held.and_then(|snapshot| self.finish(s, snapshot));
         let pts = running.map(|running| match s.settings.timestamp_mode {
             TimestampMode::Arrival => running,
             TimestampMode::Capture => {
@@ -193,15 +247,26 @@ impl CvMmapSrc {
                 gst::ClockTime::from_nseconds(capture)
             }
         });
-        let ready = match self.snapshot(s, arrival, pts, proven.is_none())? {
-            Some((snapshot, Verdict::Accept)) => self.finish(s, snapshot),
-            Some((snapshot, _)) => {
-                s.held = Some(snapshot);
-                proven
-            }
-            None => proven,
-        };
-        Ok(ready)
+        s.ready.extend(held);
+        // What is ready goes out first, with the caps that it was copied for.
+        let may_renegotiate = s.ready.is_empty();
+        match self.snapshot(s, arrival, pts, may_renegotiate)? {
+            Some((snapshot, Verdict::Accept)) => s.ready.push_back(snapshot),
+            Some((snapshot, _)) => s.held = Some(snapshot),
+            None => (),
+        }
+        Ok(())
+    }
+
+    /// The stream starts anew, unless an event has told of it already, or we sought.
+    fn count_fell(&self, s: &mut Streaming, frame: FrameId) {
+        let own = self.seeking.is_under_way();
+        s.fell = true;
+        s.reset |= self.tell(|telling| telling.count_fell(frame, own, Instant::now()));
+        self.bodies.lock().unwrap().forget(Instant::now());
+        if !own {
+            self.ask_for_info();
+        }
     }
 
     /// Copies the announced frame's plane into a new buffer; `None` where it was refused.
@@ -226,7 +291,6 @@ impl CvMmapSrc {
         let format = self.format.lock().unwrap().clone();
         if format.is_none_or(|format| format.output != output) {
             if !may_renegotiate {
-                // The proven frame goes out first, with the caps that it was copied for.
                 self.stats.lock().unwrap().unusable += 1;
                 return Ok(None);
             }
@@ -257,7 +321,8 @@ impl CvMmapSrc {
         s.starving = false;
         let reopens = s.reader.counters().reopens;
         let reopened = std::mem::replace(&mut s.reopens, reopens) != reopens;
-        let reset = std::mem::take(&mut s.reset);
+        let reset = std::mem::take(&mut s.reset) | self.telling.lock().unwrap().take_reset();
+        let fell = std::mem::take(&mut s.fell);
         let snapshot = Snapshot {
             buffer,
             frame: arrival.frame,
@@ -265,8 +330,9 @@ impl CvMmapSrc {
             pts,
             key: matches!(output, Output::Encoded { .. })
                 .then(|| metadata.encoded.is_some_and(|info| info.is_key_frame())),
-            discont: reset || reopened,
+            discont: reset || fell || reopened,
             reset,
+            bare: Vec::new(),
         };
         Ok(Some((snapshot, verdict)))
     }
@@ -405,7 +471,10 @@ impl CvMmapSrc {
                     return Err(gst::FlowError::Error);
                 }
                 // A frame without an access unit is no gap in the encoded stream.
-                s.gate.frame(frame.count);
+                match s.ready.back_mut() {
+                    Some(before) => before.bare.push(frame.count),
+                    None => s.gate.frame(frame.count),
+                }
                 self.stats.lock().unwrap().unusable += 1;
                 Ok(None)
             }

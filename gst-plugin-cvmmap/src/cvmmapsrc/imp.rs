@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Locks: none is held while waiting, pushing or posting, and none while another is taken.
-// - `settings`, `stats`, `format`, `info` and `waker` are held for single reads and writes;
+// - `settings`, `stats`, `format`, `info`, `waker` and those of the control plane are held for single reads and writes;
 // - `streaming` is only the place where the streaming thread's own things stay between two calls of `create`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use cvmmap_ipc::{PlaneKind, Reader, Waker};
 use gst::glib;
@@ -15,10 +15,15 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 
+use super::actions::SIGNALS;
+use super::bodies::Bodies;
+use super::control::{Control, Heard, SourceInfo, info_value};
 use super::frames::Streaming;
 use super::pool;
+use super::seek::Seeking;
 use super::settings::{PROPERTIES, Settings};
 use super::state::Stats;
+use super::telling::Telling;
 use crate::format::{Output, plane_caps};
 
 /// The negotiated output.
@@ -39,6 +44,17 @@ pub struct CvMmapSrc {
     /// Set by `set_caps` for the raw formats.
     pub(super) info: Mutex<Option<gst_video::VideoInfo>>,
     pub(super) latency_ns: AtomicU64,
+    /// Between READY and PAUSED, where there is a server to connect to.
+    pub(super) control: Mutex<Option<Arc<Control>>>,
+    /// Which opening of the element callbacks belong to.
+    pub(super) generation: AtomicU64,
+    pub(super) heard: Mutex<Heard>,
+    pub(super) telling: Mutex<Telling>,
+    pub(super) source_info: Mutex<Option<SourceInfo>>,
+    pub(super) bodies: Mutex<Bodies>,
+    pub(super) seeking: Seeking,
+    /// Between `unlock` and `unlock_stop`.
+    pub(super) unlocked: AtomicBool,
     /// A flush or a pause came since the last frame.
     pub(super) interrupted: AtomicBool,
 }
@@ -62,9 +78,14 @@ impl ObjectImpl for CvMmapSrc {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "stats" => self.stats.lock().unwrap().structure().to_value(),
+            "stats" => self.stats_structure().to_value(),
+            "source-info" => info_value(self.source_info.lock().unwrap().as_ref()),
             name => self.settings.lock().unwrap().get(name),
         }
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        &SIGNALS
     }
 
     fn constructed(&self) {
@@ -109,7 +130,19 @@ impl ElementImpl for CvMmapSrc {
         if transition == gst::StateChange::ReadyToPaused {
             self.open()?;
         }
-        self.parent_change_state(transition)
+        let result = self.parent_change_state(transition);
+        let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
+        if failed || transition == gst::StateChange::PausedToReady {
+            self.close_control();
+        }
+        result
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        match event.type_() {
+            gst::EventType::Seek => self.seek(&event),
+            _ => self.parent_send_event(event),
+        }
     }
 }
 
@@ -145,13 +178,13 @@ impl BaseSrcImpl for CvMmapSrc {
     }
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
-        if let Some(waker) = &*self.waker.lock().unwrap() {
-            waker.wake();
-        }
+        self.unlocked.store(true, Ordering::Release);
+        self.nudge();
         Ok(())
     }
 
     fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.unlocked.store(false, Ordering::Release);
         if let Some(waker) = &*self.waker.lock().unwrap() {
             waker.clear();
         }
@@ -161,7 +194,14 @@ impl BaseSrcImpl for CvMmapSrc {
     }
 
     fn is_seekable(&self) -> bool {
-        false
+        self.can_seek()
+    }
+
+    fn event(&self, event: &gst::Event) -> bool {
+        match event.type_() {
+            gst::EventType::Seek => self.seek(event),
+            _ => self.parent_event(event),
+        }
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
@@ -171,7 +211,7 @@ impl BaseSrcImpl for CvMmapSrc {
                 latency.set(true, min, gst::ClockTime::NONE);
                 true
             }
-            _ => BaseSrcImplExt::parent_query(self, query),
+            _ => self.answer_from_timeline(query) || BaseSrcImplExt::parent_query(self, query),
         }
     }
 
@@ -209,7 +249,9 @@ impl BaseSrcImpl for CvMmapSrc {
         let Some(info) = self.info.lock().unwrap().clone() else {
             return self.parent_decide_allocation(query);
         };
-        pool::choose(query, &info)
+        // Frames that wait for their bodies would use up a pool of downstream's.
+        let own = self.settings.lock().unwrap().body_wait().is_some();
+        pool::choose(query, &info, own)
     }
 }
 
@@ -247,6 +289,13 @@ impl CvMmapSrc {
             );
             gst::StateChangeError
         })?;
+        // Left by an opening that failed.
+        self.close_control();
+        *self.heard.lock().unwrap() = Heard::default();
+        *self.telling.lock().unwrap() = Telling::default();
+        self.bodies.lock().unwrap().restart();
+        self.seeking.reset();
+        self.open_control(&settings)?;
         *self.waker.lock().unwrap() = Some(reader.waker());
         *self.stats.lock().unwrap() = Stats::default();
         *self.format.lock().unwrap() = None;
