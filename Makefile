@@ -63,6 +63,7 @@ soak: build
 FUZZ_SECONDS ?= 60
 fuzz: deps
 	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	cd crates/cvmmap-control && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none payload -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192
 	cd crates/cvmmap-ipc && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none header -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 	cd crates/flv && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none stream -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 

@@ -93,6 +93,11 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Whether somebody in this process has opened it.
+    pub fn is_open(url: &ServerUrl) -> bool {
+        CONNECTIONS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains_key(url)
+    }
+
     /// The server's address; displays without credentials.
     pub fn url(&self) -> &ServerUrl {
         &self.0.url

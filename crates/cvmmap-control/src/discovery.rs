@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Which producers and streamers there are, as NATS micro services tell it.
+//! Which producers and streamers there are, as NATS micro services tell it; once, or as they come and go.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
-use crate::connection::{Connection, REQUEST_TIMEOUT};
+use crate::connection::{Connection, Link, Subscription};
 use crate::error::ControlError;
+use crate::runtime::runtime;
+use crate::subjects::ANY_STATUS;
+use crate::url::ServerUrl;
 
 /// The micro service of producers.
 pub const PRODUCER: &str = "cvmmap_producer";
@@ -19,6 +26,12 @@ pub const PRODUCER: &str = "cvmmap_producer";
 pub const STREAMER: &str = "cvmmap_streamer";
 /// Answers that are taken; a network of more is none of cameras.
 const MOST: usize = 4096;
+/// A service of this machine or its network answers within this time.
+pub const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
+/// Those who went without a word are missed after two rounds.
+const ROUND: Duration = Duration::from_secs(2);
+/// News are heard at once; a stream of news is not asked about more often than this.
+const BREATH: Duration = Duration::from_millis(200);
 
 /// A service that answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +92,8 @@ struct EndpointInfo {
 
 /// Asks who is there; takes the answers that come `within`, in the order of their keys. Garbage is no answer.
 ///
+/// Takes that time twice: for who is there, and for what they are.
+///
 /// # Errors
 /// [`ControlError::NotConnected`] without a server.
 pub async fn discover(
@@ -94,7 +109,7 @@ pub async fn discover(
     let ping = client.publish_with_reply(format!("$SRV.PING.{service}"), inbox, Bytes::new());
     ping.await.map_err(|error| failed(error.to_string()))?;
     let mut ids = Vec::new();
-    let _ = tokio::time::timeout(within, async {
+    let _ = timeout(within, async {
         while let Some(answer) = answers.next().await {
             // Without any service the server itself says so.
             if answer.status.is_some_and(|status| status == async_nats::StatusCode::NO_RESPONDERS) {
@@ -112,15 +127,15 @@ pub async fn discover(
     .await;
     ids.sort_unstable();
     ids.dedup();
-    let infos = join_all(ids.iter().map(|id| describe(connection, service, id))).await;
+    let infos = join_all(ids.iter().map(|id| describe(connection, service, id, within))).await;
     let mut found: Vec<Found> = infos.into_iter().flatten().collect();
     found.sort_by(|a, b| (a.get("nats_target_key"), &a.id).cmp(&(b.get("nats_target_key"), &b.id)));
     Ok(found)
 }
 
-async fn describe(connection: &Connection, service: &str, id: &str) -> Option<Found> {
+async fn describe(connection: &Connection, service: &str, id: &str, within: Duration) -> Option<Found> {
     let subject = format!("$SRV.INFO.{service}.{id}");
-    let answer = connection.ask(&subject, Bytes::new(), REQUEST_TIMEOUT).await.ok()?;
+    let answer = connection.ask(&subject, Bytes::new(), within).await.ok()?;
     let info: Info = serde_json::from_slice(&answer).ok()?;
     (info.name == service && info.id == id).then(|| Found {
         id: info.id,
@@ -131,15 +146,94 @@ async fn describe(connection: &Connection, service: &str, id: &str) -> Option<Fo
     })
 }
 
+/// Calls back with the services that are there, at first and at each change, until the subscription is dropped.
+///
+/// Without a server the list is empty, at once. Nothing but an attempt to connect each two seconds tells of it, and no
+/// [`Connection`] is opened before one succeeds: most machines have cameras and no server.
+pub fn follow(
+    url: &ServerUrl,
+    service: &'static str,
+    mut tell: impl FnMut(&[Found]) + Send + 'static,
+) -> Subscription {
+    let url = url.clone();
+    Subscription(runtime().spawn(async move {
+        let mut first = true;
+        let connection = loop {
+            if Connection::is_open(&url) || reachable(&url, ANSWERS_WITHIN).await {
+                match Connection::open(&url) {
+                    Ok(connection) => break connection,
+                    // The library refuses the address, and will again.
+                    Err(_) => return tell(&[]),
+                }
+            }
+            if std::mem::take(&mut first) {
+                tell(&[]);
+            }
+            sleep(ROUND).await;
+        };
+        let _ = connection.connected(ANSWERS_WITHIN).await;
+        let news = Arc::new(Notify::new());
+        let (event, link) = (news.clone(), news.clone());
+        let _events = connection.subscribe(ANY_STATUS, move |_, _| event.notify_one());
+        let _link = connection.watch(move |_| link.notify_one());
+        let mut known = Known::default();
+        loop {
+            let found = discover(&connection, service, ANSWERS_WITHIN).await.unwrap_or_default();
+            if known.take(found) || std::mem::take(&mut first) {
+                tell(&known.now);
+            }
+            sleep(BREATH).await;
+            // Who said farewell is soon known to be gone; who lost the server has a while to find it again.
+            let in_doubt = !known.missed.is_empty() && connection.link() == Link::Up;
+            let _ = timeout(if in_doubt { BREATH } else { ROUND }, news.notified()).await;
+        }
+    }))
+}
+
+/// Whether anything takes connections where the server should be.
+pub(crate) async fn reachable(url: &ServerUrl, within: Duration) -> bool {
+    matches!(timeout(within, TcpStream::connect(url.socket_address())).await, Ok(Ok(_)))
+}
+
+/// Who is there by several rounds: one that a busy machine answered too late is no reason to vanish.
+#[derive(Default)]
+struct Known {
+    now: Vec<Found>,
+    /// Those of `now` that did not answer in the last round.
+    missed: Vec<String>,
+}
+
+impl Known {
+    /// Takes in a round; tells whether anything changed.
+    fn take(&mut self, mut found: Vec<Found>) -> bool {
+        let silent = |old: &&Found| !found.iter().any(|new| new.id == old.id);
+        let excused: Vec<Found> = self
+            .now
+            .iter()
+            .filter(silent)
+            // The names of one who came back are its new run's.
+            .filter(|old| !found.iter().any(|new| new.metadata == old.metadata))
+            .filter(|old| !self.missed.contains(&old.id))
+            .cloned()
+            .collect();
+        self.missed = excused.iter().map(|found| found.id.clone()).collect();
+        found.extend(excused);
+        found.sort_by(|a, b| (a.get("nats_target_key"), &a.id).cmp(&(b.get("nats_target_key"), &b.id)));
+        let changed = found != self.now;
+        self.now = found;
+        changed
+    }
+}
+
 fn is_token(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic() && !b".*>".contains(&byte))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn found(metadata: &[(&str, &str)]) -> Found {
+    pub(crate) fn found(metadata: &[(&str, &str)]) -> Found {
         Found {
             id: "A".into(),
             name: PRODUCER.into(),
@@ -159,6 +253,22 @@ mod tests {
         assert_eq!(found(&[("instance_name", "cam0"), ("shm_name", "other")]).target(), None);
         assert_eq!(found(&[("instance_name", "a/b")]).target(), None);
         assert_eq!(found(&[]).target(), None);
+    }
+
+    #[test]
+    fn one_round_without_an_answer_is_no_end() {
+        let with = |id: &str| Found { id: id.into(), ..found(&[("nats_target_key", id)]) };
+        let mut known = Known::default();
+        assert!(known.take(vec![with("A"), with("B")]));
+        assert!(!known.take(vec![with("B")]));
+        assert!(!known.take(vec![with("A"), with("B")]));
+        assert!(!known.take(vec![with("B")]));
+        assert!(known.take(vec![with("B")]));
+        assert_eq!(known.now, [with("B")]);
+        // Started anew: another id with the same names.
+        let again = Found { id: "C".into(), ..with("B") };
+        assert!(known.take(vec![again.clone()]));
+        assert_eq!(known.now, [again]);
     }
 
     #[test]

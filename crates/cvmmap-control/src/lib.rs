@@ -7,7 +7,8 @@
 //! - [`BodyPacket`]: what a producer's body tracker saw;
 //! - [`life`]: what a producer says of itself, joined with what its frames show;
 //! - [`service`]: the other side, for producers and recorders;
-//! - [`discovery`]: which producers there are.
+//! - [`discovery`]: which services there are;
+//! - [`producers`]: which producers there are, found as services and as segments of this machine.
 //!
 //! Nothing in here waits for a server unless it is asked to, with a limit. All of it runs on one tokio runtime of the
 //! process, made on first use; [`block_on`] is the way in from other threads.
@@ -21,6 +22,7 @@ pub mod error;
 pub mod follow;
 pub mod life;
 pub mod names;
+pub mod producers;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 #[rustfmt::skip]
 pub mod proto;

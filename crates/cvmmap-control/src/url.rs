@@ -11,6 +11,14 @@ use url::Url;
 /// The server that is asked where nobody said another.
 pub const DEFAULT_URL: &str = "nats://localhost:4222";
 
+/// Names another server for programs that have no setting of their own for it; empty: none.
+pub const URL_VARIABLE: &str = "CVMMAP_NATS_URL";
+
+/// The value of [`URL_VARIABLE`], or else [`DEFAULT_URL`].
+pub fn default_url() -> String {
+    std::env::var(URL_VARIABLE).unwrap_or_else(|_| DEFAULT_URL.into())
+}
+
 /// A server's address that passed the rules. Displays without its credentials.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ServerUrl(Url);
@@ -65,6 +73,13 @@ impl ServerUrl {
             (token, None) => Credentials::Token(plain(token)),
             (user, Some(password)) => Credentials::User(plain(user), plain(password)),
         }
+    }
+
+    /// Where its socket is, to look whether it is there.
+    pub(crate) fn socket_address(&self) -> (String, u16) {
+        // IPv6 addresses stand in brackets in a URL.
+        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        (host.into(), self.0.port().unwrap_or(4222))
     }
 
     /// Without the credentials.
@@ -124,6 +139,8 @@ mod tests {
         assert_eq!((url.to_string(), format!("{url:?}")), ("nats://***@host:4223".into(), url.to_string()));
         assert!(url.credentials() == Credentials::User("user".into(), "hunter2".into()));
         assert_eq!(url.address(), "nats://host:4223");
+        assert_eq!(url.socket_address(), ("host".into(), 4223));
+        assert_eq!("tls://[::1]".parse::<ServerUrl>().unwrap().socket_address(), ("::1".into(), 4222));
         assert!(
             "nats://t%40ken@h".parse::<ServerUrl>().unwrap().credentials()
                 == Credentials::Token("t@ken".into())

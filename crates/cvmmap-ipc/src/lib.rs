@@ -7,6 +7,7 @@
 //! - [`SyncMessage`]: the announcement of a frame;
 //! - [`Reader`]: waits for announcements and takes coherent snapshots of foreign, changing memory;
 //! - [`coherence`]: the rules by which a copy counts as coherent;
+//! - [`segments()`]: which producers have segments on this machine;
 //! - [`Producer`]: creates, grows, fills and unlinks a segment, and announces its frames.
 //!
 //! ```no_run
@@ -33,6 +34,7 @@ pub mod coherence;
 pub mod metadata;
 mod pace;
 mod producer;
+pub mod segments;
 #[allow(unsafe_code)]
 mod snapshot;
 mod subscriber;
@@ -42,6 +44,7 @@ pub mod target;
 pub use coherence::{Cause, Coherence, Verdict};
 pub use metadata::{Metadata, MetadataError, Plane, PlaneKind, Version};
 pub use producer::{FrameWriter, Producer, ProducerError};
+pub use segments::{Segment, segments};
 pub use snapshot::{
     Arrival, Counters, Event, Frame, Reader, ReaderConfig, ReaderError, Refusal, Region, SegmentInfo,
     peek_segment,

@@ -315,6 +315,7 @@ mod tests {
 
     #[test]
     fn only_who_ends_or_seeks_has_a_timeline() {
+        gst::init().unwrap();
         let info = |source_kind, flags| {
             SourceInfo(GetSourceInfoResponse {
                 source_kind,
