@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cvmmap_ipc::{Segment, Target, segments};
+use cvmmap_ipc::{Scan, Segment, Target, segments};
 
 use crate::connection::{Connection, Subscription};
 use crate::discovery::{ANSWERS_WITHIN, Found, PRODUCER, discover, follow, reachable};
@@ -182,6 +182,7 @@ impl Watch {
             let limit = SERVER_WITHIN + ANSWERS_WITHIN;
             let state = watched.state.lock().unwrap();
             drop(watched.news.wait_timeout_while(state, limit, |state| !state.asked && !state.stop));
+            let mut scan = Scan::default();
             loop {
                 let services = {
                     let mut state = watched.state.lock().unwrap();
@@ -191,7 +192,7 @@ impl Watch {
                     state.news = false;
                     state.services.clone()
                 };
-                tell(merge(services, segments()));
+                tell(merge(services, scan.segments()));
                 let mut state = watched.state.lock().unwrap();
                 state.told = true;
                 watched.news.notify_all();
