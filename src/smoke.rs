@@ -149,6 +149,8 @@ fn plan(row: &Row, url: Url) -> Result<Plan, Failure> {
         frames: 0,
     };
     Ok(Plan {
+        nats: None,
+        record_dir: None,
         input: Input::Dummy(camera),
         queue_size: 1,
         coherence: Coherence::Verify,

@@ -8,7 +8,7 @@ mod streams;
 use std::time::Duration;
 
 use clap::Subcommand;
-use cvmmap_control::names::{Named, word};
+use cvmmap_control::names::{CAMERA_SETTINGS, SOURCE_KINDS};
 use cvmmap_control::proto::*;
 use cvmmap_control::source::flags::CAN_SEEK;
 use cvmmap_control::url::default_url;
@@ -294,9 +294,9 @@ enum Request {
     Reset,
     Seek(Time),
     CameraList,
-    CameraGet(CameraSetting),
-    CameraSet(CameraSetting, CameraControlMode, i32),
-    CameraRange(CameraSetting, i32, i32),
+    CameraGet(i32),
+    CameraSet(i32, CameraControlMode, i32),
+    CameraRange(i32, i32, i32),
     Playlist,
     ApplyPlaylist(Vec<String>, bool),
     Start(Recorder, RecordingStartRequest),
@@ -306,8 +306,16 @@ enum Request {
 
 impl Request {
     fn of(command: &Command) -> Result<Self, Failure> {
-        let setting =
-            |text: &str| CameraSetting::parse(text).map_err(|unnamed| Failure::usage(unnamed.to_string()));
+        let setting = |text: &str| {
+            // A number may be of a setting that is newer than our names.
+            let number =
+                CAMERA_SETTINGS.number(text).or_else(|| text.parse().ok().filter(|number| *number > 0));
+            number.ok_or_else(|| {
+                Failure::usage(format!(
+                    "camera setting '{text}': it is one of {CAMERA_SETTINGS}, or a number"
+                ))
+            })
+        };
         Ok(match command {
             Command::Info => Self::Info,
             Command::Reset => Self::Reset,
@@ -406,7 +414,7 @@ impl Time {
 fn seek(asked: &Asked, time: Time) -> Result<Value, Failure> {
     let info = asked.info().map_err(failure)?;
     if info.flags & CAN_SEEK == 0 {
-        let kind = word::<SourceKind>(info.source_kind);
+        let kind = report::word(SOURCE_KINDS, info.source_kind);
         let message = format!("{}: it cannot seek (a source of kind {kind})", asked.target);
         return Err(Failure::new(Exit::Configuration, message));
     }
@@ -437,17 +445,13 @@ fn seek(asked: &Asked, time: Time) -> Result<Value, Failure> {
 fn camera_list(asked: &Asked) -> Result<Value, Failure> {
     let capabilities = asked.ask(async |source| source.camera_capabilities().await)?;
     let mut settings = Vec::new();
-    for number in capabilities.supported_settings {
-        settings.push(match CameraSetting::try_from(number) {
-            // Newer than our table: it can be told, and not asked for.
-            Err(_) | Ok(CameraSetting::Unknown) => json!({ "setting": number }),
-            Ok(setting) => match asked.wait(async move |source| source.camera_control(setting).await) {
-                Ok(state) => report::camera_state(&state),
-                Err(error @ ControlError::Refused { .. }) => {
-                    json!({ "setting": setting.word(), "error": error.to_string() })
-                }
-                Err(error) => return Err(failure(error)),
-            },
+    for setting in capabilities.supported_settings {
+        settings.push(match asked.wait(async move |source| source.camera_control(setting).await) {
+            Ok(state) => report::camera_state(&state),
+            Err(error @ ControlError::Refused { .. }) => {
+                json!({ "setting": report::word(CAMERA_SETTINGS, setting), "error": error.to_string() })
+            }
+            Err(error) => return Err(failure(error)),
         });
     }
     Ok(json!({ "supported": capabilities.supported, "settings": settings }))

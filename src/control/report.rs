@@ -3,7 +3,10 @@
 //! Answers of a producer as reports. Numbers without a word stay numbers.
 
 use cvmmap_control::body::{Body, BodyHeader};
-use cvmmap_control::names::word;
+use cvmmap_control::names::{
+    ACTION_STATES, CAMERA_SETTINGS, CAMERA_VALUE_KINDS, MODULE_STATUSES, Names, RECORDING_FORMATS,
+    SOURCE_KINDS, TIMESTAMP_DOMAINS, TRACKING_STATES,
+};
 use cvmmap_control::producers::Producer;
 use cvmmap_control::proto::*;
 use cvmmap_control::source::flags;
@@ -12,12 +15,17 @@ use serde_json::{Value, json};
 
 use crate::discover;
 
+/// The name of a number, or the number.
+pub(super) fn word(names: Names, number: i32) -> String {
+    names.name(number).map_or_else(|| number.to_string(), str::to_owned)
+}
+
 pub(super) fn info(target: &Target, info: &GetSourceInfoResponse) -> Value {
     json!({
         "target": target.to_string(),
         "nats_key": target.nats_target_key(),
-        "kind": word::<SourceKind>(info.source_kind).to_string(),
-        "clock": word::<TimestampDomain>(info.timestamp_domain).to_string(),
+        "kind": word(SOURCE_KINDS, info.source_kind),
+        "clock": word(TIMESTAMP_DOMAINS, info.timestamp_domain),
         "flags": flag_names(info.flags),
         "timeline_start_ns": info.timeline_start_ns,
         "timeline_end_ns": info.timeline_end_ns,
@@ -44,8 +52,8 @@ pub(super) fn seek(target_ns: u64, start: u64, landed: &SeekTimestampResponse) -
 }
 
 pub(super) fn camera_state(state: &CameraControlState) -> Value {
-    let setting = word::<CameraSetting>(state.setting).to_string();
-    let kind = word::<CameraValueKind>(state.kind).to_string();
+    let setting = word(CAMERA_SETTINGS, state.setting);
+    let kind = word(CAMERA_VALUE_KINDS, state.kind);
     if state.kind == i32::from(CameraValueKind::Range) {
         json!({ "setting": setting, "kind": kind, "min_value": state.min_value, "max_value": state.max_value })
     } else {
@@ -65,7 +73,7 @@ pub(super) fn playlist(info: &PlaylistInfo) -> Value {
 
 pub(super) fn recording(status: &RecordingStatusResponse) -> Value {
     json!({
-        "format": word::<RecordingFormat>(status.format).to_string(),
+        "format": word(RECORDING_FORMATS, status.format),
         "can_record": status.can_record,
         "is_recording": status.is_recording,
         "is_paused": status.is_paused,
@@ -96,7 +104,7 @@ pub(super) fn status(
 
 pub(super) fn event(event: &ModuleStatusEvent) -> Value {
     json!({
-        "event": word::<ModuleStatus>(event.status).to_string(),
+        "event": word(MODULE_STATUSES, event.status),
         "instance": event.instance,
         "timestamp_ns": event.timestamp_ns,
     })
@@ -109,8 +117,8 @@ pub(super) fn packet(header: &BodyHeader, bodies: &[Body]) -> Value {
         .map(|body| {
             json!({
                 "id": body.id,
-                "tracking_state": tracking_state(body.tracking_state),
-                "action_state": body.action_state,
+                "tracking_state": word(TRACKING_STATES, body.tracking_state.into()),
+                "action_state": word(ACTION_STATES, body.action_state.into()),
                 "confidence": body.confidence,
                 "position": body.position,
                 "velocity": body.velocity,
@@ -134,15 +142,10 @@ pub(super) fn packet_line(header: &BodyHeader, bodies: &[Body]) -> String {
         format!("frame {} at {} ns: {} bodies", header.frame_count, header.time_ns(), bodies.len());
     for body in bodies {
         let [x, y, z] = body.position;
-        let state = tracking_state(body.tracking_state);
+        let state = word(TRACKING_STATES, body.tracking_state.into());
         line += &format!("; {} {state} {:.0} % at {x:.2} {y:.2} {z:.2}", body.id, body.confidence);
     }
     line
-}
-
-fn tracking_state(number: u8) -> String {
-    let words = ["off", "ok", "searching", "terminate"];
-    words.get(usize::from(number)).map_or_else(|| number.to_string(), |&word| word.into())
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use cvmmap_ipc::clock::unix_now_ns;
 use gst::prelude::*;
 use serde::Serialize;
 
+use super::stamps::{INSIDE, Stamps, capture_time, running_time};
+
 /// Percentiles are of so many pictures.
 const WINDOW: usize = 1024;
-/// Pictures that may be inside the encoder.
-const INSIDE: usize = 256;
 
 /// Counts since the start.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -82,11 +82,15 @@ impl Meter {
         self.watch(pad, |meter, _, _| meter.lock().totals.frames_in += 1);
     }
 
-    /// Counts and remembers what goes into the encoder.
-    pub fn watch_encoder(self: &Arc<Self>, pad: &gst::Pad) {
-        self.watch(pad, |meter, pad, buffer| {
+    /// Counts and remembers what goes into the encoder, also in `stamps`.
+    pub fn watch_encoder(self: &Arc<Self>, pad: &gst::Pad, stamps: &Arc<Stamps>) {
+        let stamps = stamps.clone();
+        self.watch(pad, move |meter, pad, buffer| {
             let running = running_time(pad, buffer);
-            let capture = capture_time(buffer).or_else(|| Some(unix_now_ns() - since(pad, running?)?));
+            let capture = capture_time(pad, buffer, running);
+            if let (Some(running), Some(capture)) = (running, capture) {
+                stamps.remember(running, capture);
+            }
             let mut state = meter.lock();
             state.totals.frames_encoded += 1;
             if let (Some(running), Some(capture)) = (running, capture) {
@@ -153,27 +157,6 @@ impl Meter {
             gst::PadProbeReturn::Ok
         });
     }
-}
-
-/// Encoders shift their time stamps; running time they keep.
-fn running_time(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<u64> {
-    let event = pad.sticky_event::<gst::event::Segment>(0)?;
-    let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
-    Some(segment.to_running_time(buffer.pts()?)?.nseconds())
-}
-
-/// The Unix time of the capture, where the producer's stamps are of that clock.
-fn capture_time(buffer: &gst::BufferRef) -> Option<u64> {
-    let unix = gst::Caps::new_empty_simple("timestamp/x-unix");
-    buffer
-        .iter_meta::<gst::ReferenceTimestampMeta>()
-        .find(|meta| meta.reference().can_intersect(&unix))
-        .map(|meta| meta.timestamp().nseconds())
-}
-
-/// How long ago a running time was, in ns.
-fn since(pad: &gst::Pad, running: u64) -> Option<u64> {
-    pad.parent_element()?.current_running_time()?.nseconds().checked_sub(running)
 }
 
 #[cfg(test)]

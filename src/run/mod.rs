@@ -7,6 +7,7 @@
 //! - [`encoder`]: the encoder in use, and the next one when it fails;
 //! - [`rtp`], [`rtmp`]: the two ways out;
 //! - [`bus`]: errors that elements post;
+//! - [`stamps`]: when pictures were captured;
 //! - [`meter`], [`report`]: what passes, and how it is told;
 //! - [`quiet`]: what libraries complain of, not more often than it helps;
 //! - [`session`]: all of that as one running pipeline.
@@ -21,7 +22,8 @@ pub mod rtmp;
 pub mod rtp;
 pub mod session;
 pub mod stage;
-mod teardown;
+pub mod stamps;
+pub(crate) mod teardown;
 pub mod tune;
 
 pub use self::plan::{Args, Plan};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use cvmmap_control::ServerUrl;
 use cvmmap_ipc::sync::LABEL_SIZE;
 use cvmmap_ipc::{Coherence, Target};
 use url::Url;
@@ -33,9 +34,13 @@ pub struct Args {
     /// The producer's sync endpoint, in place of --uri
     #[arg(long, value_name = "URI", requires = "shm_name")]
     zmq_endpoint: Option<String>,
-    /// Control plane; an empty value switches it off. Kept for later: nothing is sent to it yet
+    /// NATS server over which recordings are asked for; an empty value switches that off
     #[arg(long, value_name = "URL", default_value = "nats://localhost:4222")]
     nats_url: String,
+    /// Recordings lie in this folder or below it, and relative paths are against it [default: anywhere, and the working
+    /// directory]
+    #[arg(long, value_name = "DIR")]
+    record_dir: Option<PathBuf>,
     /// Frames that may wait for the encoder; 1 keeps only the latest
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     queue_size: u32,
@@ -189,6 +194,10 @@ impl RtmpMode {
 pub struct Plan {
     /// Where pictures come from.
     pub input: Input,
+    /// Where recordings are asked for.
+    pub nats: Option<ServerUrl>,
+    /// The folder that recordings stay in.
+    pub record_dir: Option<PathBuf>,
     /// Frames that may wait for the encoder.
     pub queue_size: u32,
     /// Evidence that a frame needs to count as whole.
@@ -278,7 +287,7 @@ impl Args {
                 "nothing to stream to: give --rtp with --rtp-endpoint, --rtmp with --rtmp-url, or both",
             ));
         }
-        self.check_nats_url()?;
+        let nats = self.nats()?;
         let encoding = Encoding {
             codec: self.codec,
             candidates: candidates(&self.encoder, self.codec)?,
@@ -312,8 +321,13 @@ impl Args {
         if let Some(path) = &self.rtp_sdp {
             check_writable("--rtp-sdp", path)?;
         }
+        if let Some(folder) = &self.record_dir {
+            check_folder("--record-dir", folder)?;
+        }
         Ok(Plan {
             input,
+            nats,
+            record_dir: self.record_dir,
             queue_size: self.queue_size,
             coherence: self.coherence,
             encoding,
@@ -374,19 +388,12 @@ impl Args {
         }
     }
 
-    fn check_nats_url(&self) -> Result<(), Failure> {
+    fn nats(&self) -> Result<Option<ServerUrl>, Failure> {
         if self.nats_url.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let rule = match Url::parse(&self.nats_url) {
-            Ok(url) if !matches!(url.scheme(), "nats" | "tls" | "ws" | "wss") => {
-                "it is nats://HOST[:PORT], or empty".into()
-            }
-            Ok(url) if url.host_str().is_none_or(str::is_empty) => "it names no host".into(),
-            Ok(_) => return Ok(()),
-            Err(error) => error.to_string(),
-        };
-        Err(Failure::usage(format!("--nats-url '{}': {rule}", redact::url(&self.nats_url))))
+        let url = self.nats_url.parse();
+        url.map(Some).map_err(|error| Failure::usage(format!("--nats-url {error}")))
     }
 }
 
@@ -491,6 +498,13 @@ fn check_writable(flag: &str, path: &Path) -> Result<(), Failure> {
     let failed = |why: &dyn std::fmt::Display| configuration(format!("{flag} '{}': {why}", path.display()));
     let path = destination(path).map_err(|error| failed(&error))?;
     tempfile::tempfile_in(folder_of(&path)).map(drop).map_err(|error| failed(&error))
+}
+
+/// Whether files could be written into a folder; nothing stays behind.
+fn check_folder(flag: &str, path: &Path) -> Result<(), Failure> {
+    tempfile::tempfile_in(path)
+        .map(drop)
+        .map_err(|error| configuration(format!("{flag} '{}': {error}", path.display())))
 }
 
 /// The file that a path means, links followed, if it can be replaced as a whole.

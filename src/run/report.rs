@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::meter::{Latency, Totals};
 use super::rtmp::{Counters, Link};
+use crate::record::{Format, Notice, Status};
 use crate::{redact, tell};
 
 /// Something that a person would ask about.
@@ -32,6 +33,8 @@ pub enum Event {
     Sdp(PathBuf),
     /// The RTMP branch.
     Rtmp(Link),
+    /// A recording.
+    Recording(Format, Notice),
     /// Something that the session goes on in spite of.
     Warning(String),
     /// The session is ending, for this reason.
@@ -55,6 +58,7 @@ impl Event {
                 format!("warning: rtmp: gave up: {}", redact::text(reason))
             }
             Self::Rtmp(link) => format!("rtmp: {}", link.name()),
+            Self::Recording(format, notice) => notice_text(*format, notice),
             Self::Warning(text) => format!("warning: {text}"),
             Self::Ending(why) => format!("ending: {why}"),
         }
@@ -78,10 +82,48 @@ impl Event {
                 };
                 json!({"event": "rtmp", "state": link.name(), "reason": reason, "wait_ms": wait})
             }
+            Self::Recording(format, notice) => notice_json(*format, notice),
             Self::Warning(text) => json!({"event": "warning", "text": text}),
             Self::Ending(why) => json!({"event": "ending", "why": why}),
         }
     }
+}
+
+fn notice_text(format: Format, notice: &Notice) -> String {
+    match notice {
+        Notice::Started(path) => format!("recording: {format} to '{path}'"),
+        Notice::Next(path) => format!("recording: {format} goes on in '{path}'"),
+        Notice::Behind => {
+            format!("warning: recording: {format}: the disk is late, pictures are dropped up to a key frame")
+        }
+        Notice::Ended { path, frames, dropped, length } => {
+            let dropped = if *dropped > 0 { format!(", {dropped} dropped") } else { String::new() };
+            let seconds = length.as_secs_f64();
+            format!("recording: {format} ended, '{path}': {frames} frames{dropped}, {seconds:.1} s")
+        }
+        Notice::Failed(reason) => format!("warning: recording: {format} failed: {reason}"),
+    }
+}
+
+fn notice_json(format: Format, notice: &Notice) -> Value {
+    let mut value = json!({"event": "recording", "format": format.name()});
+    let fields = match notice {
+        Notice::Started(path) => json!({"state": "started", "path": path}),
+        Notice::Next(path) => json!({"state": "next", "path": path}),
+        Notice::Behind => json!({"state": "behind"}),
+        Notice::Ended { path, frames, dropped, length } => json!({
+            "state": "ended", "path": path, "frames": frames, "dropped": dropped,
+            "seconds": length.as_secs_f64(),
+        }),
+        Notice::Failed(reason) => json!({"state": "failed", "reason": reason}),
+    };
+    extend(&mut value, &fields);
+    value
+}
+
+fn extend(value: &mut Value, more: &Value) {
+    let fields = more.as_object().cloned().unwrap_or_default();
+    value.as_object_mut().expect("an object").extend(fields);
 }
 
 /// The session at one moment.
@@ -103,6 +145,8 @@ pub struct Snapshot {
     pub rtp: bool,
     /// What the RTMP branch is doing, what became of access units there, and how many connections carried any.
     pub rtmp: Option<(Link, Counters, u32)>,
+    /// What is or was recorded, per format.
+    pub recordings: Vec<Status>,
 }
 
 /// Pictures that were not encoded.
@@ -129,6 +173,13 @@ impl Snapshot {
                 "dropped": counters.dropped, "connections": connections,
             })
         });
+        let recordings = self.recordings.iter().map(|status| {
+            json!({
+                "format": status.format.name(), "recording": status.is_recording, "path": status.path,
+                "frames": status.written, "dropped": status.counts.dropped, "bodies": status.bodies,
+                "error": (!status.error.is_empty()).then_some(&status.error),
+            })
+        });
         json!({
             "seconds": self.elapsed.as_secs_f64(),
             "frames_in": self.totals.frames_in,
@@ -142,6 +193,7 @@ impl Snapshot {
             "encoder": self.encoder,
             "rtp": self.rtp.then(|| json!({"packets": self.totals.rtp_packets})),
             "rtmp": rtmp,
+            "recordings": recordings.collect::<Vec<_>>(),
         })
     }
 }
@@ -192,10 +244,7 @@ impl Reporter {
         }
         if self.json {
             let mut value = json!({"type": "event"});
-            value
-                .as_object_mut()
-                .expect("an object")
-                .extend(event.json().as_object().cloned().unwrap_or_default());
+            extend(&mut value, &event.json());
             tell::result(&value);
         }
         let text = event.text();
@@ -209,10 +258,7 @@ impl Reporter {
             let mut value = json!({
                 "type": "status", "fps_in": rates.fps_in, "fps_out": rates.fps_out, "bitrate_kbps": rates.kbps,
             });
-            value
-                .as_object_mut()
-                .expect("an object")
-                .extend(now.json().as_object().cloned().unwrap_or_default());
+            extend(&mut value, &now.json());
             tell::result(&value);
         }
         self.line.set_message(line(&now, &rates));
@@ -228,10 +274,7 @@ impl Reporter {
         }
         if self.json {
             let mut value = json!({"type": "summary", "exit": exit});
-            value
-                .as_object_mut()
-                .expect("an object")
-                .extend(end.json().as_object().cloned().unwrap_or_default());
+            extend(&mut value, &end.json());
             tell::result(&value);
         }
         tell::talk(format_args!(
@@ -265,6 +308,12 @@ fn line(now: &Snapshot, rates: &Rates) -> String {
     if let Some((link, counters, _)) = &now.rtmp {
         text += &format!(" | rtmp {} dropped {}", link.name(), counters.dropped);
     }
+    for status in now.recordings.iter().filter(|status| status.is_recording) {
+        text += &format!(" | {} {} frames", status.format, status.written);
+        if status.counts.dropped > 0 {
+            text += &format!(" dropped {}", status.counts.dropped);
+        }
+    }
     text + " | " + &now.encoder
 }
 
@@ -287,6 +336,7 @@ mod tests {
             encoder: "x264enc".into(),
             rtp: true,
             rtmp: Some((Link::Waiting("refused".into(), Duration::from_secs(1)), Counters::default(), 0)),
+            recordings: Vec::new(),
         }
     }
 

@@ -20,8 +20,11 @@ use super::report::{Dropped, Event, Reporter, Snapshot};
 use super::rtmp::{self, Link, Publisher};
 use super::rtp;
 use super::stage::{self, Stage};
+use super::stamps::Stamps;
 use super::teardown;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, configuration};
+use crate::record::place::Root;
+use crate::record::{Recorder, Surroundings};
 use crate::sim;
 
 const TICK: Duration = Duration::from_millis(50);
@@ -41,6 +44,7 @@ pub struct Session {
     slot: EncoderSlot,
     meter: Arc<Meter>,
     publisher: Option<Publisher>,
+    recorder: Arc<Recorder>,
     camera: Camera,
     stop_camera: Arc<AtomicBool>,
     rtp: bool,
@@ -173,9 +177,12 @@ impl Session {
 
         let meter = Arc::new(Meter::default());
         meter.watch_source(&source.static_pad("src").expect("a source has a source pad"));
-        let encoding = meter.clone();
-        slot.on_candidate(move |pad| encoding.watch_encoder(pad));
-        meter.watch_output(&tee.static_pad("sink").expect("a tee has a sink pad"), plan.rtp.is_none());
+        let (encoding, stamps) = (meter.clone(), Arc::<Stamps>::default());
+        let remembered = stamps.clone();
+        slot.on_candidate(move |pad| encoding.watch_encoder(pad, &remembered));
+        let output = tee.static_pad("sink").expect("a tee has a sink pad");
+        meter.watch_output(&output, plan.rtp.is_none());
+        let recorder = add_recorder(&output, plan, stamps, &tell)?;
         if let Some(rtp) = &plan.rtp {
             add_rtp(&pipeline, &tee, rtp, plan.encoding.codec, &meter, &tell)?;
         }
@@ -186,6 +193,7 @@ impl Session {
             slot,
             meter,
             publisher,
+            recorder,
             camera,
             stop_camera,
             rtp: plan.rtp.is_some(),
@@ -202,6 +210,11 @@ impl Session {
             publisher.connect();
         }
         Ok(session)
+    }
+
+    /// What records on request, as long as the session runs.
+    pub fn recorder(&self) -> Arc<Recorder> {
+        self.recorder.clone()
     }
 
     fn play(&self) -> Result<(), Failure> {
@@ -339,6 +352,8 @@ impl Session {
             let patience = gst::ClockTime::from_nseconds(ENDS_WITHIN.as_nanos() as u64);
             let _ = self.pipeline.bus().expect("pipelines have a bus").timed_pop_filtered(patience, &kinds);
         }
+        // Files are made whole while the publisher says goodbye.
+        self.recorder.close();
         let link = self.publisher.as_ref().map(Publisher::link);
         if let Some(publisher) = &mut self.publisher {
             publisher.end();
@@ -349,6 +364,7 @@ impl Session {
                 std::thread::sleep(TICK / 10);
             }
         }
+        self.recorder.finish();
         while let Ok(event) = self.events.try_recv() {
             reporter.event(&event);
         }
@@ -388,6 +404,7 @@ impl Session {
                 .publisher
                 .as_ref()
                 .map(|publisher| (publisher.link(), publisher.feed().counters(), publisher.connections())),
+            recordings: self.recorder.used(),
         }
     }
 }
@@ -440,10 +457,7 @@ fn add_rtmp(
     let appsink = gst_app::AppSink::builder().sync(false).async_(false).enable_last_sample(false).build();
     add_branch(pipeline, tee, &[appsink.upcast_ref()])?;
     let pad = appsink.static_pad("sink").expect("a sink has a sink pad");
-    let request = move || {
-        let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
-        pad.push_event(event);
-    };
+    let request = move || request_key_frame(Some(&pad));
     let publisher = Publisher::new(rtmp, tell.clone(), request)?;
     let feed = publisher.feed();
     appsink.set_callbacks(
@@ -455,6 +469,44 @@ fn add_rtmp(
             .build(),
     );
     Ok(publisher)
+}
+
+/// The recorder looks at what passes `output`; it is no branch of the pipeline, and cannot hold it up.
+fn add_recorder(
+    output: &gst::Pad,
+    plan: &Plan,
+    stamps: Arc<Stamps>,
+    tell: &Sender<Event>,
+) -> Result<Arc<Recorder>, Failure> {
+    let pad = output.downgrade();
+    let request_key_frame = move || request_key_frame(pad.upgrade().as_ref());
+    let root = match &plan.record_dir {
+        Some(folder) => Root::below(folder)
+            .map_err(|error| configuration(format!("--record-dir '{}': {error}", folder.display())))?,
+        None => Root::anywhere().map_err(configuration)?,
+    };
+    let recorder = Arc::new(Recorder::new(Surroundings {
+        encoding: plan.encoding.clone(),
+        root,
+        stamps,
+        request_key_frame: Box::new(request_key_frame),
+        events: tell.clone(),
+    }));
+    let taking = recorder.clone();
+    output.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        if let Some(buffer) = info.buffer() {
+            taking.push(pad, buffer);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(recorder)
+}
+
+/// `pad` is where what comes from the encoder goes in.
+fn request_key_frame(pad: Option<&gst::Pad>) {
+    if let Some(pad) = pad {
+        pad.push_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
+    }
 }
 
 fn add_branch(

@@ -9,6 +9,7 @@ pub mod encoders;
 pub mod flv;
 pub mod mux_rig;
 pub mod nats;
+pub mod nats_peer;
 pub mod readers;
 
 use std::io::Read;

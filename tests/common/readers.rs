@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Who judges our FLV: readers that share no code with its writer, and what they say.
+//! Who judges our files: readers that share no code with their writers, and what they say.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -106,7 +106,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers").join(name)
 }
 
-fn facts(command: &mut Command) -> Facts {
+fn json<T: serde::de::DeserializeOwned>(command: &mut Command) -> T {
     let output = run(command);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
@@ -120,13 +120,13 @@ fn decoding(decode: bool) -> Option<&'static str> {
 
 /// FFmpeg 9's program.
 pub fn ffmpeg(file: &Path, decode: bool) -> Facts {
-    facts(Command::new(script("ffmpeg.py")).args(decoding(decode)).arg(file))
+    json(Command::new(script("ffmpeg.py")).args(decoding(decode)).arg(file))
 }
 
 /// The libavformat of FFmpeg 8.1, through PyAV.
 pub fn pyav(file: &Path, decode: bool) -> Facts {
     let python = folder().join("venv/bin/python");
-    facts(Command::new(python).arg(script("pyav.py")).args(decoding(decode)).arg(file))
+    json(Command::new(python).arg(script("pyav.py")).args(decoding(decode)).arg(file))
 }
 
 /// The demuxer of mpegts.js, which browsers play FLV with; `chunk`: bytes it is fed at a time. It does not decode.
@@ -136,5 +136,16 @@ pub fn mpegts(file: &Path, chunk: Option<usize>) -> Facts {
     if let Some(chunk) = chunk {
         command.arg("--chunk").arg(chunk.to_string());
     }
-    facts(command.arg(file))
+    json(command.arg(file))
+}
+
+/// What the Python mcap package and Foxglove's schemas read; see tests/readers/mcap_judge.py. `bitstream`: where the
+/// video goes as one Annex B file.
+pub fn mcap(file: &Path, bitstream: Option<&Path>) -> serde_json::Value {
+    let mut command = Command::new(folder().join("venv/bin/python"));
+    command.arg(script("mcap_judge.py")).arg(file);
+    if let Some(bitstream) = bitstream {
+        command.arg("--bitstream").arg(bitstream);
+    }
+    json(&mut command)
 }

@@ -417,8 +417,6 @@ def read_packet(data):
     for name, expected in (("magic", BODY_MAGIC), ("major", 1), ("body_record_size", RECORD_SIZE)):
         if head[name] != expected:
             raise WireError(f"{name} is {head[name]}, not {expected}")
-    if head["format"] >= len(JOINTS):
-        raise WireError(f"format {head['format']}")
     size = head["body_count"] * RECORD_SIZE
     if head["payload_size_bytes"] != size:
         raise WireError(f"{head['body_count']} bodies in a payload of {head['payload_size_bytes']} bytes")
@@ -428,7 +426,7 @@ def read_packet(data):
     if padding.strip(b"\0") or not label.isascii():
         raise WireError(f"label {head['label']}")
     head["label"] = label.decode()
-    joints = JOINTS[head["format"]]
+    joints = JOINTS[min(head["format"], 2)]  # a format that is not in the page: what a record has room for
     records = range(_HEADER.size, len(data), RECORD_SIZE)
     return head, [_read_record(data[at : at + RECORD_SIZE], joints) for at in records]
 
@@ -453,5 +451,6 @@ def sample_packet(label, frame_count, timestamp_ns, bodies, joints=38, timed=Tru
 def is_sample(data):
     """Whether a packet is byte for byte what `sample_packet` makes for its frame."""
     head, bodies = read_packet(data)
-    times = (head["sdk_timestamp_ns"], len(bodies), JOINTS[head["format"]], head["timestamp_ns"] != 0)
+    joints = JOINTS[min(head["format"], 2)]
+    times = (head["sdk_timestamp_ns"], len(bodies), joints, head["timestamp_ns"] != 0)
     return bytes(data) == sample_packet(head["label"], head["frame_count"], *times)

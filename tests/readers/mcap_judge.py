@@ -283,8 +283,11 @@ def main():
     file.facts["topics"] = {name: topic.facts for name, topic in sorted(file.topics.items())}
     if options.bitstream:
         videos = {name: topic for name, topic in file.topics.items() if isinstance(topic, Video)}
-        (video,) = [videos[options.topic]] if options.topic else videos.values()
-        pathlib.Path(options.bitstream).write_bytes(b"".join(video.bitstream))
+        wanted = [options.topic] if options.topic else list(videos)
+        if len(wanted) == 1 and wanted[0] in videos:
+            pathlib.Path(options.bitstream).write_bytes(b"".join(videos[wanted[0]].bitstream))
+        else:
+            errors.append(f"no bitstream: the topics of video are {list(videos)}")
     print(json.dumps(file.facts))
 
 

@@ -4,8 +4,8 @@
 
 usage: target/readers/venv/bin/python tests/readers/mcap_sample.py OUT h264|h265 BITSTREAM [FAULT...]
 
-BITSTREAM: Annex B with an access unit delimiter before each picture. The third message has the fault, but where
-parameter sets are to be missing it is the first, a key frame.
+BITSTREAM: Annex B with an access unit delimiter before each picture. The bodies begin with picture 1.
+FAULT: `unfinished`, or one of a message, such as `two-units@3` for picture 3.
 """
 
 import pathlib
@@ -38,14 +38,14 @@ def main():
     units = [delimiter + rest for rest in pathlib.Path(bitstream).read_bytes().split(delimiter)[1:]]
 
     with open(out, "wb") as stream:
-        writer = Writer(stream, chunk_size=20_000)
+        writer = Writer(stream, chunk_size=10_000)
         writer.start(profile="", library="mcap_sample")
         data = build_file_descriptor_set(CompressedVideo).SerializeToString()
         schema = writer.register_schema(CompressedVideo.DESCRIPTOR.full_name, "protobuf", data)
         video = writer.register_channel("/camera/video", "protobuf", schema)
         body = None
         for number, unit in enumerate(units):
-            here = set(faults) if number == 2 else set()
+            here = {fault.split("@")[0] for fault in faults if fault.endswith(f"@{number}")}
             time = START + number * PERIOD - (10 * PERIOD if "backwards" in here else 0)
             if number >= 1:
                 metadata = dict(packet_layout="cvmmap_body_tracking_v1", payload_format="raw")
@@ -60,7 +60,7 @@ def main():
                 unit = unit[4:]
             if "two-units" in here:
                 unit += units[number + 1]
-            if "no-parameter-sets" in faults and number == 0:
+            if "no-parameter-sets" in here:
                 unit = without_parameter_sets(codec, unit)
             message = CompressedVideo(data=unit, format=codec, frame_id="camera")
             message.timestamp.FromNanoseconds(time + ("timestamp" in here))

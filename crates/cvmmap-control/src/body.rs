@@ -20,6 +20,7 @@ pub const MAX_JOINTS: usize = 38;
 
 const MAGIC: u8 = 0x62;
 const MAJOR: u8 = 1;
+const LABEL_SIZE: usize = 24;
 
 /// The rule that a packet breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +43,8 @@ pub enum BodyError {
     Keypoints { index: usize, count: u16, max: usize },
     #[error("label is not NUL-padded ASCII")]
     Label,
+    #[error("{0} bodies are more than a packet counts")]
+    Count(usize),
 }
 
 /// A packet whose sizes and counts hold; bodies are read from its bytes as they are asked for.
@@ -53,7 +56,7 @@ pub struct BodyPacket {
 }
 
 /// The fields of a packet's header.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BodyHeader {
     /// 1 image, 2 right-handed y-up.
@@ -150,6 +153,13 @@ pub struct Body {
     pub flags: u16,
 }
 
+impl Default for Body {
+    /// All zero: a body that is not tracked, without joints.
+    fn default() -> Self {
+        body(&[0; RECORD_SIZE])
+    }
+}
+
 /// Offset of `keypoint_count` in a record.
 const KEYPOINT_COUNT: usize = RECORD_SIZE - 4;
 
@@ -196,7 +206,7 @@ impl BodyPacket {
             precision,
             flags: u16::from_le_bytes(at(&bytes, 0x20)),
             reference_frame: bytes[0x22],
-            label: label(&at::<24>(&bytes, 0x28))?,
+            label: label(&at(&bytes, 0x28))?,
         };
         for (index, record) in bytes[HEADER_SIZE..].chunks_exact(RECORD_SIZE).enumerate() {
             let count = u16::from_le_bytes(at(record, KEYPOINT_COUNT));
@@ -206,6 +216,34 @@ impl BodyPacket {
             }
         }
         Ok(Self { header, bytes })
+    }
+
+    /// Writes a packet. [`BodyHeader::body_count`] becomes the number of bodies; reserved bytes are 0.
+    ///
+    /// # Errors
+    /// The first [rule](BodyError) that it would break.
+    pub fn encode(header: &BodyHeader, bodies: &[Body]) -> Result<Self, BodyError> {
+        let count = u16::try_from(bodies.len()).map_err(|_| BodyError::Count(bodies.len()))?;
+        let label = header.label.as_bytes();
+        // A NUL within would end it, and what follows would be lost.
+        if label.len() > LABEL_SIZE || label.contains(&0) {
+            return Err(BodyError::Label);
+        }
+        let mut bytes = Vec::with_capacity(HEADER_SIZE + bodies.len() * RECORD_SIZE);
+        bytes.extend([MAGIC, header.coordinate_system, MAJOR, header.minor]);
+        bytes.extend(header.frame_count.to_le_bytes());
+        bytes.extend(header.timestamp_ns.to_le_bytes());
+        bytes.extend(header.sdk_timestamp_ns.to_le_bytes());
+        bytes.extend(count.to_le_bytes());
+        bytes.extend((RECORD_SIZE as u16).to_le_bytes());
+        bytes.extend([header.format, header.selection, header.model, header.precision]);
+        bytes.extend(header.flags.to_le_bytes());
+        bytes.extend([header.reference_frame, 0]);
+        bytes.extend((u32::from(count) * RECORD_SIZE as u32).to_le_bytes());
+        bytes.extend(label);
+        bytes.resize(HEADER_SIZE, 0);
+        bodies.iter().for_each(|body| write_body(body, &mut bytes));
+        Self::parse(bytes.into())
     }
 
     /// The packet as it came.
@@ -223,7 +261,7 @@ fn at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes[offset..offset + N].try_into().expect("a slice of N bytes")
 }
 
-fn label(field: &[u8; 24]) -> Result<String, BodyError> {
+fn label(field: &[u8; LABEL_SIZE]) -> Result<String, BodyError> {
     let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
     let (name, padding) = field.split_at(end);
     if !name.is_ascii() || padding.iter().any(|&byte| byte != 0) {
@@ -284,6 +322,34 @@ fn body(record: &[u8]) -> Body {
         keypoint_count: u16::from_le_bytes(fields.bytes()),
         flags: u16::from_le_bytes(fields.bytes()),
     }
+}
+
+/// The fields of a record in their order.
+fn write_body(body: &Body, bytes: &mut Vec<u8>) {
+    bytes.extend(body.id.to_le_bytes());
+    bytes.extend([body.tracking_state, body.action_state, 0, 0]);
+    let floats = [
+        std::slice::from_ref(&body.confidence),
+        &body.position,
+        &body.velocity,
+        &body.position_covariance,
+        body.bounding_box_2d.as_flattened(),
+        body.bounding_box_3d.as_flattened(),
+        &body.dimensions,
+        body.keypoint_2d.as_flattened(),
+        body.keypoint_3d.as_flattened(),
+        &body.keypoint_confidence,
+        body.keypoint_covariance.as_flattened(),
+        body.head_bounding_box_2d.as_flattened(),
+        body.head_bounding_box_3d.as_flattened(),
+        &body.head_position,
+        body.local_position_per_joint.as_flattened(),
+        body.local_orientation_per_joint.as_flattened(),
+        &body.global_root_orientation,
+    ];
+    bytes.extend(floats.into_iter().flatten().flat_map(|value| value.to_le_bytes()));
+    bytes.extend(body.keypoint_count.to_le_bytes());
+    bytes.extend(body.flags.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -357,7 +423,47 @@ mod tests {
         assert_eq!(BodyPacket::parse(bytes.into()).unwrap().header.time_ns(), 5);
     }
 
+    #[test]
+    fn what_no_packet_can_hold_is_refused() {
+        let encode = |header: &BodyHeader, bodies: &[Body]| BodyPacket::encode(header, bodies).map(drop);
+        let label = |label: &str| BodyHeader { label: label.into(), ..Default::default() };
+        assert_eq!(encode(&label("a-label-of-24-characters"), &[]), Ok(()));
+        for wrong in ["a-label-of-25-characters.", "b\u{f6}dy", "a\0b"] {
+            assert_eq!(encode(&label(wrong), &[]), Err(BodyError::Label), "{wrong}");
+        }
+        let joints = Body { keypoint_count: 19, ..Default::default() };
+        let error = BodyError::Keypoints { index: 1, count: 19, max: 18 };
+        assert_eq!(encode(&label("a"), &[Body::default(), joints]), Err(error));
+    }
+
+    /// A record with every byte of use set, since a property test would take long to tell two fields apart.
+    fn record(seed: u32) -> Vec<u8> {
+        let mut bytes: Vec<u8> =
+            (0..RECORD_SIZE as u32 / 4).flat_map(|slot| ((slot * 7 + seed) as f32).to_le_bytes()).collect();
+        bytes[..8].copy_from_slice(&[seed as u8, 2, 3, 4, 5, 6, 0, 0]);
+        bytes[KEYPOINT_COUNT..].copy_from_slice(&[17, 0, 3, 1]);
+        bytes
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            times: (u64, u64, u32), bytes: [u8; 7], flags: u16, label in "[ -~]{0,24}", seeds in proptest::collection::vec(0u32..9999, 0..4)
+        ) {
+            let [coordinate_system, minor, selection, model, precision, reference_frame, format] = bytes;
+            let header = BodyHeader {
+                coordinate_system, minor, selection, model, precision, reference_frame, format, flags, label,
+                timestamp_ns: times.0, sdk_timestamp_ns: times.1, frame_count: times.2, body_count: seeds.len() as u16,
+            };
+            let records: Vec<Vec<u8>> = seeds.iter().map(|seed| record(*seed)).collect();
+            let bodies: Vec<Body> = records.iter().map(|record| body(record)).collect();
+            let packet = BodyPacket::encode(&header, &bodies).unwrap();
+            prop_assert_eq!(&packet.bytes()[HEADER_SIZE..], records.concat());
+            let parsed = BodyPacket::parse(packet.bytes().clone()).unwrap();
+            prop_assert_eq!(&parsed.header, &header);
+            prop_assert_eq!(parsed.bodies().collect::<Vec<_>>(), bodies);
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..8000)) {
             let _ = BodyPacket::parse(bytes.into()).map(|packet| packet.bodies().count());

@@ -1,127 +1,109 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The contract's numbers as words in kebab-case, for people and programs. A number without a word stays a number.
+//! Names of the wire's numbers, for people and programs. In kebab-case, as GStreamer and the command line have them.
 
-use std::fmt;
+/// Numbers and their names.
+#[derive(Debug, Clone, Copy)]
+pub struct Names(&'static [(i32, &'static str)]);
 
-use crate::proto::*;
+impl Names {
+    /// The name of a number that has one.
+    pub fn name(&self, number: i32) -> Option<&'static str> {
+        self.0.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
+    }
 
-/// A number that has words.
-pub trait Named: Copy + TryFrom<i32> + Into<i32> + 'static {
-    /// What the values are, for messages.
-    const WHAT: &'static str;
-    /// All values that have a word.
-    const ALL: &'static [Self];
+    /// The name, or `unknown`.
+    pub fn name_or_unknown(&self, number: i32) -> &'static str {
+        self.name(number).unwrap_or("unknown")
+    }
 
-    /// The word.
-    fn word(self) -> &'static str;
+    /// The number of a name.
+    pub fn number(&self, name: &str) -> Option<i32> {
+        self.0.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+    }
 
-    /// The value of a word, or of its number.
-    ///
-    /// # Errors
-    /// [`Unnamed`] with all words.
-    fn parse(text: &str) -> Result<Self, Unnamed> {
-        let number = text.parse::<i32>().ok();
-        let matches = |value: &&Self| value.word() == text || Some((**value).into()) == number;
-        Self::ALL.iter().find(matches).copied().ok_or_else(|| Unnamed {
-            what: Self::WHAT,
-            text: text.into(),
-            words: Self::ALL.iter().map(|value| value.word()).collect(),
-        })
+    /// All names, by their numbers.
+    pub fn all(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(_, name)| *name)
     }
 }
 
-/// A text that is none of the words.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} '{text}': it is one of {}", words.join(", "))]
-pub struct Unnamed {
-    what: &'static str,
-    text: String,
-    words: Vec<&'static str>,
-}
-
-/// The word of a number, or the number.
-pub fn word<N: Named>(number: i32) -> impl fmt::Display {
-    struct Word(Result<&'static str, i32>);
-    impl fmt::Display for Word {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            match self.0 {
-                Ok(word) => f.pad(word),
-                Err(number) => number.fmt(f),
-            }
+impl std::fmt::Display for Names {
+    /// `a, b, c`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, name) in self.all().enumerate() {
+            write!(f, "{}{name}", if index == 0 { "" } else { ", " })?;
         }
+        Ok(())
     }
-    let known = N::ALL.iter().find(|&&value| value.into() == number);
-    Word(known.map(|value| value.word()).ok_or(number))
 }
 
-macro_rules! named {
-    ($($name:ident, $what:literal: $($value:ident $word:literal),+;)+) => {$(
-        impl Named for $name {
-            const WHAT: &'static str = $what;
-            const ALL: &'static [Self] = &[$(Self::$value),+];
-
-            fn word(self) -> &'static str {
-                match self {
-                    $(Self::$value => $word,)+
-                    _ => "unknown",
-                }
-            }
-        }
-    )+};
-}
-
-named! {
-    CameraSetting, "camera setting":
-        Exposure "exposure", Gain "gain", AecAgc "aec-agc",
-        WhiteBalanceTemperature "white-balance-temperature", WhiteBalanceAuto "white-balance-auto", Led "led",
-        ExposureTime "exposure-time", AnalogGain "analog-gain", DigitalGain "digital-gain",
-        AutoExposureTimeRange "auto-exposure-time-range", AutoAnalogGainRange "auto-analog-gain-range",
-        AutoDigitalGainRange "auto-digital-gain-range";
-    CameraControlMode, "mode": Manual "manual", Auto "auto";
-    CameraValueKind, "kind": Single "single", Range "range";
-    SourceKind, "source kind": Live "live", Finite "finite";
-    TimestampDomain, "timestamp domain": Unix "unix", Media "media";
-    RecordingFormat, "recording format": Svo "svo", Mcap "mcap";
-    ModuleStatus, "status": Online "online", Offline "offline", StreamReset "stream-reset";
-}
+/// [`CameraSetting`](crate::proto::CameraSetting).
+pub const CAMERA_SETTINGS: Names = Names(&[
+    (1, "exposure"),
+    (2, "gain"),
+    (3, "aec-agc"),
+    (4, "white-balance-temperature"),
+    (5, "white-balance-auto"),
+    (6, "led"),
+    (7, "exposure-time"),
+    (8, "analog-gain"),
+    (9, "digital-gain"),
+    (10, "auto-exposure-time-range"),
+    (11, "auto-analog-gain-range"),
+    (12, "auto-digital-gain-range"),
+]);
+/// [`CameraControlMode`](crate::proto::CameraControlMode).
+pub const CAMERA_MODES: Names = Names(&[(1, "manual"), (2, "auto")]);
+/// [`CameraValueKind`](crate::proto::CameraValueKind).
+pub const CAMERA_VALUE_KINDS: Names = Names(&[(1, "single"), (2, "range")]);
+/// [`RecordingFormat`](crate::proto::RecordingFormat).
+pub const RECORDING_FORMATS: Names = Names(&[(1, "svo"), (2, "mcap")]);
+/// [`SourceKind`](crate::proto::SourceKind).
+pub const SOURCE_KINDS: Names = Names(&[(1, "live"), (2, "finite")]);
+/// [`TimestampDomain`](crate::proto::TimestampDomain).
+pub const TIMESTAMP_DOMAINS: Names = Names(&[(1, "unix"), (2, "media")]);
+/// [`ModuleStatus`](crate::proto::ModuleStatus).
+pub const MODULE_STATUSES: Names = Names(&[(1, "online"), (2, "offline"), (3, "reset")]);
+/// [`BodyHeader::coordinate_system`](crate::BodyHeader::coordinate_system).
+pub const COORDINATE_SYSTEMS: Names = Names(&[(1, "image"), (2, "right-handed-y-up")]);
+/// [`BodyHeader::reference_frame`](crate::BodyHeader::reference_frame).
+pub const REFERENCE_FRAMES: Names = Names(&[(1, "camera"), (2, "world")]);
+/// [`Body::tracking_state`](crate::Body::tracking_state).
+pub const TRACKING_STATES: Names = Names(&[(0, "off"), (1, "ok"), (2, "searching"), (3, "terminate")]);
+/// [`Body::action_state`](crate::Body::action_state).
+pub const ACTION_STATES: Names = Names(&[(0, "idle"), (1, "moving")]);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::*;
 
-    fn round_trip<N: Named + PartialEq + fmt::Debug>() {
-        for &value in N::ALL {
-            assert_eq!(N::parse(value.word()), Ok(value));
-            assert_eq!(N::parse(&value.into().to_string()), Ok(value));
-            assert_eq!(word::<N>(value.into()).to_string(), value.word());
-            // The word is the generated name without its enum's.
-            assert!(N::try_from(value.into()).is_ok());
-        }
-        assert_eq!(word::<N>(0).to_string(), "0");
-        assert_eq!(word::<N>(99).to_string(), "99");
+    /// `PREFIX_SOME_NAME` -> `some-name`
+    fn kebab(name: &str, prefix: &str) -> String {
+        name.strip_prefix(prefix).unwrap().to_lowercase().replace('_', "-")
     }
 
     #[test]
-    fn words_and_numbers_are_the_same_values() {
-        round_trip::<CameraSetting>();
-        round_trip::<CameraControlMode>();
-        round_trip::<CameraValueKind>();
-        round_trip::<SourceKind>();
-        round_trip::<TimestampDomain>();
-        round_trip::<RecordingFormat>();
-        round_trip::<ModuleStatus>();
-        for &setting in CameraSetting::ALL {
-            let generated = setting.as_str_name().trim_start_matches("CAMERA_SETTING_");
-            assert_eq!(setting.word(), generated.to_lowercase().replace('_', "-"));
+    fn each_number_of_the_wire_has_its_name() {
+        for number in 1..=12 {
+            let setting = CameraSetting::try_from(number).unwrap();
+            let name = CAMERA_SETTINGS.name(number).unwrap();
+            assert_eq!(name, kebab(setting.as_str_name(), "CAMERA_SETTING_"));
+            assert_eq!(CAMERA_SETTINGS.number(name), Some(number));
         }
-        assert_eq!(CameraSetting::ALL.len(), 12);
-    }
-
-    #[test]
-    fn a_wrong_word_is_answered_by_the_right_ones() {
-        let error = CameraControlMode::parse("automatic").unwrap_err().to_string();
-        assert_eq!(error, "mode 'automatic': it is one of manual, auto");
-        assert!(CameraSetting::parse("0").is_err());
+        assert_eq!((CAMERA_SETTINGS.name(0), CAMERA_SETTINGS.name(13)), (None, None));
+        for (names, number, name) in [
+            (CAMERA_MODES, CameraControlMode::Auto as i32, "auto"),
+            (CAMERA_VALUE_KINDS, CameraValueKind::Range as i32, "range"),
+            (RECORDING_FORMATS, RecordingFormat::Mcap as i32, "mcap"),
+            (SOURCE_KINDS, SourceKind::Finite as i32, "finite"),
+            (TIMESTAMP_DOMAINS, TimestampDomain::Media as i32, "media"),
+            (MODULE_STATUSES, ModuleStatus::StreamReset as i32, "reset"),
+        ] {
+            assert_eq!((names.name(number), names.number(name)), (Some(name), Some(number)));
+            assert_eq!(names.name_or_unknown(77), "unknown");
+        }
+        assert_eq!(CAMERA_MODES.to_string(), "manual, auto");
     }
 }

@@ -161,8 +161,8 @@ impl Source {
         self.camera("capabilities", &EmptyRequest {}).await
     }
 
-    /// A setting's value or range.
-    pub async fn camera_control(&self, setting: CameraSetting) -> Result<CameraControlState, ControlError> {
+    /// A setting's value or range; a [`CameraSetting`], or the number of one that is not known here.
+    pub async fn camera_control(&self, setting: impl Into<i32>) -> Result<CameraControlState, ControlError> {
         let request = GetCameraControlRequest { setting: setting.into() };
         let answer: CameraControlResponse = self.camera("get", &request).await?;
         Ok(answer.state.unwrap_or_default())
@@ -171,7 +171,7 @@ impl Source {
     /// Sets a value, or hands the setting over to the camera.
     pub async fn set_camera_control(
         &self,
-        setting: CameraSetting,
+        setting: impl Into<i32>,
         mode: CameraControlMode,
         value: i32,
     ) -> Result<CameraControlState, ControlError> {
@@ -183,7 +183,7 @@ impl Source {
     /// Sets the range in which the camera chooses.
     pub async fn set_camera_range(
         &self,
-        setting: CameraSetting,
+        setting: impl Into<i32>,
         min_value: i32,
         max_value: i32,
     ) -> Result<CameraControlState, ControlError> {

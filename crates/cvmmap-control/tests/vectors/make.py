@@ -62,6 +62,8 @@ def body_packets():
         label = {18: "zed-left", 34: "a", 38: "x23456789_123456789_1234"}[joints]
         fields |= times | dict(minor=3 + joints, frame_count=0x89AB_CD00 + joints)
         yield str(joints), wire.header(bodies, label, **fields), bodies
+    # Formats to come are kept, with all the keypoints that a record has room for.
+    yield "format_3", wire.header(bodies_of(38), "cam0", format=3), bodies_of(38)
     none = dict(frame_count=12, timestamp_ns=34, sdk_timestamp_ns=0, format=2, flags=1)
     yield "none", wire.header([], "cam0", **none), []
 
@@ -95,6 +97,8 @@ def bad_packets():
     yield "empty", b""
     yield "trailing_byte", whole + b"\0"
     yield "trailing_record", whole + whole[-wire.RECORD_SIZE :]
+    yield "label_not_ascii", with_fields(label="kamera-ü")
+    yield "label_not_padded_with_nul", with_fields(label="cam0\0left")
     for joints, form in ((18, 0), (34, 1), (38, 2)):
         over = [a_body(0, joints), a_body(1, joints, keypoint_count=joints + 1)]
         yield f"keypoint_count_over_{joints}", wire.write_packet(wire.header(over, "cam0", format=form), over)

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! MCAP files of cameras: which channels, schemas and times they have, whoever feeds them.
+//!
+//! Video is `foxglove.CompressedVideo`; bodies are raw packets of the tracker, without a schema. What a message is about
+//! and when it was seen is the caller's to say. Messages reach the disk a chunk at a time, each whole and about a second
+//! long, so that a file that was cut short can be read up to its last chunk.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use ::mcap::records::MessageHeader;
+use ::mcap::write::NoSeek;
+use ::mcap::{McapError, WriteOptions};
+use bytes::Bytes;
+use foxglove::Encode;
+use foxglove::messages::{CompressedVideo, Timestamp};
+
+/// A message waits no longer for its chunk to be written.
+const CHUNK: Duration = Duration::from_secs(1);
+/// Nor does a chunk grow beyond this, in bytes before compression.
+const CHUNK_BYTES: u64 = 4 << 20;
+const NS: u64 = 1_000_000_000;
+
+/// How chunks are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4 frames.
+    Lz4,
+    /// Zstandard.
+    #[default]
+    Zstd,
+}
+
+impl FromStr for Compression {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "none" => Ok(Self::None),
+            "lz4" => Ok(Self::Lz4),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(format!("'{name}' is not none, lz4 or zstd")),
+        }
+    }
+}
+
+/// A topic of the file.
+#[derive(Debug)]
+pub struct Channel {
+    id: u16,
+    sequence: u32,
+}
+
+/// One picture of a video channel.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    /// When it was captured: Unix time in ns.
+    pub time_ns: u64,
+    /// Name of the camera's frame of reference.
+    pub frame_id: &'a str,
+    /// `h264` or `h265`.
+    pub format: &'a str,
+    /// One Annex B access unit, with its parameter sets where it is a key frame; no picture is shown out of its order.
+    pub unit: Bytes,
+}
+
+/// A file that grows.
+pub struct Writer<W: Write> {
+    file: ::mcap::Writer<NoSeek<BufWriter<W>>>,
+    message: Vec<u8>,
+    /// When the first message came that is in no chunk on the disk.
+    waiting_since: Option<Instant>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a file at the start of `out`.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn new(out: W, compression: Compression) -> io::Result<Self> {
+        let options = WriteOptions::new()
+            .library(concat!("cvmmap-streamer ", env!("CARGO_PKG_VERSION")))
+            .compression(match compression {
+                Compression::None => None,
+                Compression::Lz4 => Some(::mcap::Compression::Lz4),
+                Compression::Zstd => Some(::mcap::Compression::Zstd),
+            })
+            // Encoded pictures hardly shrink; more threads would only be taken from the encoder.
+            .compression_threads(0)
+            .chunk_size(Some(CHUNK_BYTES))
+            // A chunk is put together in memory: none lies half-written in the file.
+            .disable_seeking(true);
+        let file = options.create(NoSeek::new(BufWriter::new(out))).map_err(io_error)?;
+        Ok(Self { file, message: Vec::new(), waiting_since: None })
+    }
+
+    /// A channel of pictures.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn add_video(&mut self, topic: &str) -> io::Result<Channel> {
+        let schema = CompressedVideo::get_schema().expect("the library has it");
+        let schema = self.file.add_schema(&schema.name, &schema.encoding, &schema.data).map_err(io_error)?;
+        self.add(schema, topic, &CompressedVideo::get_message_encoding(), &BTreeMap::new())
+    }
+
+    /// A channel of body packets.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn add_bodies(&mut self, topic: &str) -> io::Result<Channel> {
+        let metadata = [
+            ("packet_layout", "cvmmap_body_tracking_v1"),
+            ("payload_format", "raw"),
+            ("source_transport", "cv-mmap-body-pub"),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        self.add(0, topic, "cvmmap.body_tracking.v1", &metadata)
+    }
+
+    fn add(
+        &mut self,
+        schema: u16,
+        topic: &str,
+        encoding: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> io::Result<Channel> {
+        let id = self.file.add_channel(schema, topic, encoding, metadata).map_err(io_error)?;
+        Ok(Channel { id, sequence: 0 })
+    }
+
+    /// Appends a picture.
+    ///
+    /// # Errors
+    /// What the file says; nothing more can be written then.
+    pub fn video(&mut self, channel: &mut Channel, picture: Picture<'_>) -> io::Result<()> {
+        let message = CompressedVideo {
+            timestamp: Some(timestamp(picture.time_ns)),
+            frame_id: picture.frame_id.to_owned(),
+            data: picture.unit,
+            format: picture.format.to_owned(),
+        };
+        let mut encoded = std::mem::take(&mut self.message);
+        encoded.clear();
+        message.encode(&mut encoded).map_err(io::Error::other)?;
+        self.message = encoded;
+        let header = channel.next(picture.time_ns);
+        self.file.write_to_known_channel(&header, &self.message).map_err(io_error)?;
+        self.keep_up()
+    }
+
+    /// Appends a body packet as it came; `time_ns` is Unix time in ns.
+    ///
+    /// # Errors
+    /// As [`Writer::video`].
+    pub fn bodies(&mut self, channel: &mut Channel, time_ns: u64, packet: &[u8]) -> io::Result<()> {
+        self.file.write_to_known_channel(&channel.next(time_ns), packet).map_err(io_error)?;
+        self.keep_up()
+    }
+
+    /// Ends the chunk where it has waited long enough. To be called now and then while no message comes.
+    ///
+    /// # Errors
+    /// As [`Writer::video`].
+    pub fn idle(&mut self) -> io::Result<()> {
+        if self.waiting_since.is_some_and(|since| since.elapsed() >= CHUNK) {
+            self.waiting_since = None;
+            self.file.flush().map_err(io_error)?;
+        }
+        Ok(())
+    }
+
+    fn keep_up(&mut self) -> io::Result<()> {
+        self.waiting_since.get_or_insert_with(Instant::now);
+        self.idle()
+    }
+
+    /// Writes the summary, which makes the file whole, and gives back what was written to.
+    ///
+    /// # Errors
+    /// As [`Writer::video`].
+    pub fn finish(mut self) -> io::Result<W> {
+        self.file.finish().map_err(io_error)?;
+        self.file.into_inner().into_inner().into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+impl Channel {
+    fn next(&mut self, time_ns: u64) -> MessageHeader {
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        MessageHeader { channel_id: self.id, sequence, log_time: time_ns, publish_time: time_ns }
+    }
+}
+
+/// The format's seconds end in 2106.
+fn timestamp(ns: u64) -> Timestamp {
+    Timestamp::new(u32::try_from(ns / NS).unwrap_or(u32::MAX), (ns % NS) as u32)
+}
+
+/// The system's word behind the library's.
+fn io_error(error: McapError) -> io::Error {
+    match error {
+        McapError::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is cut where its writer stands.
+    fn written(end: impl FnOnce(Writer<Vec<u8>>) -> Vec<u8>, compression: Compression) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), compression).unwrap();
+        let mut video = writer.add_video("/camera/video").unwrap();
+        for n in 0..3 {
+            let unit = Bytes::from(vec![n; 100]);
+            let picture =
+                Picture { time_ns: 5 * NS + u64::from(n), frame_id: "camera", format: "h264", unit };
+            writer.video(&mut video, picture).unwrap();
+        }
+        let mut bodies = writer.add_bodies("/camera/body").unwrap();
+        writer.bodies(&mut bodies, 7, b"packet").unwrap();
+        end(writer)
+    }
+
+    #[test]
+    fn messages_come_back_with_their_times_and_channels() {
+        for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+            let file = written(|writer| writer.finish().unwrap(), compression);
+            let messages: Vec<_> =
+                ::mcap::MessageStream::new(&file).unwrap().collect::<Result<_, _>>().unwrap();
+            let told = |n: usize| {
+                let message = &messages[n];
+                assert_eq!(message.log_time, message.publish_time);
+                (message.channel.topic.as_str(), message.sequence, message.log_time)
+            };
+            assert_eq!(told(2), ("/camera/video", 2, 5 * NS + 2));
+            assert_eq!(told(3), ("/camera/body", 0, 7));
+            let schema = messages[0].channel.schema.as_ref().unwrap();
+            assert_eq!(
+                (schema.name.as_str(), schema.encoding.as_str()),
+                ("foxglove.CompressedVideo", "protobuf")
+            );
+            assert!(messages[3].channel.schema.is_none());
+            assert_eq!(&*messages[3].data, b"packet");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_is_told_in_the_systems_words() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut writer = Writer::new(Full, Compression::None).unwrap();
+        let mut bodies = writer.add_bodies("/camera/body").unwrap();
+        writer.bodies(&mut bodies, 7, &[0; 100_000]).unwrap();
+        assert_eq!(writer.finish().err().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn times_beyond_the_formats_last_second_are_its_last() {
+        assert_eq!(timestamp(u64::MAX).sec(), u32::MAX);
+        assert_eq!((timestamp(3 * NS + 4).sec(), timestamp(3 * NS + 4).nsec()), (3, 4));
+    }
+}

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Recordings of the running encoder, on request: MP4 and MCAP, one each at the same time, without a second encoder.
+//!
+//! - [`request`]: what can be asked for, and its rules;
+//! - [`status`]: what is told of it;
+//! - [`place`]: where files lie, and under which names;
+//! - [`queue`]: the bounded way from the encoder to a file;
+//! - [`mp4`], [`mcap`]: the two kinds of [`file`]s; [`annexb`]: access units as MCAP has them;
+//! - [`worker`]: the thread that writes one recording.
+//!
+//! Locks: a slot's lock is held for single reads and writes, never while a file is touched, anything is told, or another
+//! lock is taken.
+
+pub mod annexb;
+pub mod file;
+pub mod mcap;
+pub mod mp4;
+pub mod place;
+pub mod queue;
+pub mod request;
+pub mod status;
+pub mod worker;
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cvmmap_control::proto::RecordingStartRequest;
+use cvmmap_control::{BodyError, BodyPacket};
+use cvmmap_ipc::clock::unix_now_ns;
+use gst::prelude::*;
+
+use self::file::Track;
+use self::mcap::McapTrack;
+use self::mp4::Mp4Track;
+use self::place::Root;
+use self::queue::{Bodies, Item, MAX_BYTES, Queue, Unit};
+pub use self::request::{Format, Refusal};
+pub use self::status::{Notice, Status};
+use self::worker::{Opener, Recording, Worker};
+use crate::run::plan::Encoding;
+use crate::run::report::Event;
+use crate::run::stamps::{Stamps, arrival_time};
+
+/// A request to stop is answered within the second that clients wait for.
+const STOPS_WITHIN: Duration = Duration::from_millis(800);
+/// At the end of the session, what waits for a slow disk may take so long to be written; the rest of it is dropped.
+const DRAINS_WITHIN: Duration = Duration::from_secs(5);
+/// Then the end of the file may take so long.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a recorder needs of its session.
+pub struct Surroundings {
+    /// What is encoded.
+    pub encoding: Encoding,
+    /// Where files may lie.
+    pub root: Root,
+    /// When pictures were captured.
+    pub stamps: Arc<Stamps>,
+    /// Asks the encoder for a key frame.
+    pub request_key_frame: Box<dyn Fn() + Send + Sync>,
+    /// Where notices go.
+    pub events: Sender<Event>,
+}
+
+/// Both formats' recordings. Takes what the encoder puts out, without ever waiting.
+pub struct Recorder {
+    around: Arc<Surroundings>,
+    slots: [Arc<Slot>; 2],
+    /// Recordings that take access units.
+    active: Arc<AtomicUsize>,
+    ended: AtomicBool,
+    bodies_refused: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    format: Format,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Of the last recording.
+    last: Status,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// The file of this name is being made.
+    Starting(String),
+    Active(Arc<Recording>),
+}
+
+impl Slot {
+    fn new(format: Format) -> Arc<Self> {
+        let state = State { phase: Phase::Idle, last: Status::unused(format) };
+        Arc::new(Self { format, state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn recording(&self) -> Option<Arc<Recording>> {
+        match &self.lock().phase {
+            Phase::Active(recording) => Some(recording.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes the slot for a file of this name.
+    fn reserve(&self, path: &str) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let recording = match &state.phase {
+            Phase::Idle => {
+                state.phase = Phase::Starting(path.to_owned());
+                return Ok(());
+            }
+            Phase::Starting(path) => return Err(Refusal::Busy(path.clone())),
+            Phase::Active(recording) => recording.clone(),
+        };
+        drop(state);
+        Err(Refusal::Busy(recording.progress().path))
+    }
+}
+
+impl Recorder {
+    /// A recorder that records nothing yet.
+    pub fn new(around: Surroundings) -> Self {
+        Self {
+            around: Arc::new(around),
+            slots: Format::ALL.map(Slot::new),
+            active: Arc::default(),
+            ended: AtomicBool::new(false),
+            bodies_refused: AtomicU64::new(0),
+        }
+    }
+
+    fn slot(&self, format: Format) -> &Arc<Slot> {
+        &self.slots[Format::ALL.iter().position(|one| *one == format).expect("it is one of all")]
+    }
+
+    /// Begins a recording, with the next key frame.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing was written then.
+    pub fn start(&self, format: Format, request: &RecordingStartRequest) -> Result<Status, Refusal> {
+        let wanted = request::check(format, request)?;
+        self.supported(format)?;
+        let codec = self.around.encoding.codec;
+        let options = wanted.mcap;
+        let open: Opener = Box::new(move |file: File| {
+            Ok(match format {
+                Format::Mp4 => Box::new(Mp4Track::new(file)?) as Box<dyn Track>,
+                Format::Mcap => Box::new(McapTrack::new(file, codec, &options)?),
+            })
+        });
+        self.start_with(format, &wanted.path, MAX_BYTES, open)
+    }
+
+    /// What this session cannot record.
+    fn supported(&self, format: Format) -> Result<(), Refusal> {
+        let b_frames = self.around.encoding.b_frames;
+        if format == Format::Mcap && b_frames > 0 {
+            let rule = "pictures of MCAP files are in the order of showing";
+            return Err(Refusal::Unsupported(format!("--b-frames is {b_frames}: {rule}, so it has to be 0")));
+        }
+        Ok(())
+    }
+
+    fn start_with(
+        &self,
+        format: Format,
+        path: &str,
+        max_bytes: usize,
+        open: Opener,
+    ) -> Result<Status, Refusal> {
+        let slot = self.slot(format);
+        slot.reserve(path)?;
+        let started = self.begin(slot, path, max_bytes, open);
+        if started.is_err() {
+            slot.lock().phase = Phase::Idle;
+        }
+        started?;
+        Ok(self.status(format))
+    }
+
+    fn begin(&self, slot: &Arc<Slot>, path: &str, max_bytes: usize, mut open: Opener) -> Result<(), Refusal> {
+        let ending = || Refusal::Failed("the session is ending".into());
+        if self.ended.load(Ordering::Acquire) {
+            return Err(ending());
+        }
+        let place = self.around.root.place(path)?;
+        let file = place.create()?;
+        let track = open(file).map_err(|reason| {
+            place.discard();
+            Refusal::Failed(reason)
+        })?;
+        let path = place.path();
+        let recording = Arc::new(Recording::new(Queue::new(max_bytes), path.clone()));
+        let worker = Worker::new(recording.clone(), place.clone(), track, open);
+        {
+            let mut state = slot.lock();
+            // Whoever ends the session looks at the slots after it has said so.
+            if self.ended.load(Ordering::Acquire) {
+                drop(state);
+                drop(worker);
+                place.discard();
+                return Err(ending());
+            }
+            state.phase = Phase::Active(recording);
+        }
+        self.active.fetch_add(1, Ordering::AcqRel);
+        self.tell(slot.format, Notice::Started(path));
+        self.spawn(slot, worker).inspect_err(|_| place.discard())
+    }
+
+    fn spawn(&self, slot: &Arc<Slot>, worker: Worker) -> Result<(), Refusal> {
+        let (around, slot, active) = (self.around.clone(), slot.clone(), self.active.clone());
+        let name = format!("record-{}", slot.format);
+        let work = move || {
+            let recording = worker.recording().clone();
+            let format = slot.format;
+            let tell = |notice| drop(around.events.send(Event::Recording(format, notice)));
+            let end = worker.run(&around.request_key_frame, &tell);
+            active.fetch_sub(1, Ordering::AcqRel);
+            let last = Status::of(format, recording.queue.counts(), recording.progress_at_end());
+            *slot.lock() = State { phase: Phase::Idle, last };
+            tell(end);
+            recording.set_over();
+        };
+        std::thread::Builder::new().name(name).spawn(work).map(drop).map_err(|error| {
+            self.active.fetch_sub(1, Ordering::AcqRel);
+            Refusal::Failed(format!("no thread to write with: {error}"))
+        })
+    }
+
+    /// Ends a recording and waits until its file is whole.
+    ///
+    /// # Errors
+    /// [`Refusal::NotRecording`]; [`Refusal::Late`] where the disk needs longer than a request may take: it ends all the
+    /// same; [`Refusal::Failed`] where there is no file, or one that is not whole.
+    pub fn stop(&self, format: Format) -> Result<Status, Refusal> {
+        let recording = self.slot(format).recording().ok_or(Refusal::NotRecording)?;
+        recording.queue.close();
+        if !recording.wait(Instant::now() + STOPS_WITHIN) {
+            let path = recording.progress().path;
+            return Err(Refusal::Late(format!(
+                "'{path}' is still being written; its status tells when it is whole"
+            )));
+        }
+        // Not the slot's: the next recording may have begun.
+        let status = self.filled_in(Status::of(format, recording.queue.counts(), recording.progress()));
+        if status.error.is_empty() { Ok(status) } else { Err(Refusal::Failed(status.error)) }
+    }
+
+    /// How things are.
+    pub fn status(&self, format: Format) -> Status {
+        let slot = self.slot(format);
+        let status = match slot.recording() {
+            Some(recording) => Status::of(format, recording.queue.counts(), recording.progress()),
+            None => slot.lock().last.clone(),
+        };
+        self.filled_in(status)
+    }
+
+    fn filled_in(&self, status: Status) -> Status {
+        let can_record = self.supported(status.format).is_ok() && !self.ended.load(Ordering::Acquire);
+        Status { can_record, ..status }
+    }
+
+    /// Formats that were recorded so far, or are.
+    pub fn used(&self) -> Vec<Status> {
+        Format::ALL.map(|format| self.status(format)).into_iter().filter(|s| !s.path.is_empty()).collect()
+    }
+
+    /// Takes an access unit that passes `pad`. Never waits.
+    pub fn push(&self, pad: &gst::Pad, buffer: &gst::Buffer) {
+        if self.active.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        if let Some(unit) = self.unit(pad, buffer) {
+            Format::ALL.iter().for_each(|format| self.offer(*format, Item::Video(unit.clone())));
+        }
+    }
+
+    fn unit(&self, pad: &gst::Pad, buffer: &gst::Buffer) -> Option<Unit> {
+        let event = pad.sticky_event::<gst::event::Segment>(0)?;
+        let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
+        let running = |time: Option<gst::ClockTime>| {
+            segment.to_running_time_full(time).map(|time| match time {
+                gst::Signed::Positive(time) => time.nseconds() as i64,
+                gst::Signed::Negative(time) => -(time.nseconds() as i64),
+            })
+        };
+        let pts = running(buffer.pts())?;
+        let shown = u64::try_from(pts).unwrap_or_default();
+        let capture = || self.around.stamps.find(shown).or_else(|| arrival_time(pad, shown));
+        Some(Unit {
+            buffer: buffer.clone(),
+            caps: pad.current_caps()?,
+            pts,
+            dts: running(buffer.dts()).unwrap_or(pts).min(pts),
+            key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+            capture_ns: capture().unwrap_or_else(unix_now_ns),
+        })
+    }
+
+    /// Takes a packet of the body tracker as it came, where MCAP is being recorded. Never waits.
+    ///
+    /// # Errors
+    /// The rule that the packet breaks; it is counted.
+    pub fn bodies(&self, packet: Bytes) -> Result<(), BodyError> {
+        let packet = BodyPacket::parse(packet).inspect_err(|_| {
+            self.bodies_refused.fetch_add(1, Ordering::Relaxed);
+        })?;
+        // Without any stamp, the arrival is all that is known.
+        let time_ns = Some(packet.header.time_ns()).filter(|time| *time > 0).unwrap_or_else(unix_now_ns);
+        self.offer(Format::Mcap, Item::Bodies(Bodies { time_ns, packet: packet.bytes().clone() }));
+        Ok(())
+    }
+
+    /// Packets that were no body packets.
+    pub fn bodies_refused(&self) -> u64 {
+        self.bodies_refused.load(Ordering::Relaxed)
+    }
+
+    fn offer(&self, format: Format, item: Item) {
+        if let Some(recording) = self.slot(format).recording()
+            && recording.queue.offer(item)
+        {
+            self.tell(format, Notice::Behind);
+        }
+    }
+
+    fn tell(&self, format: Format, notice: Notice) {
+        let _ = self.around.events.send(Event::Recording(format, notice));
+    }
+
+    /// Takes nothing more. Does not wait.
+    pub fn close(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.slots.iter().filter_map(|slot| slot.recording()).for_each(|recording| recording.queue.close());
+    }
+
+    /// Takes nothing more, and waits until the files are whole: for a disk that is slow, but not for one that is stuck.
+    pub fn finish(&self) {
+        self.close();
+        let recordings: Vec<_> =
+            self.slots.iter().filter_map(|slot| Some((slot.format, slot.recording()?))).collect();
+        let drained = Instant::now() + DRAINS_WITHIN;
+        for (_, recording) in &recordings {
+            if !recording.wait(drained) {
+                recording.queue.abandon();
+            }
+        }
+        let ended = Instant::now() + ENDS_WITHIN;
+        for (format, recording) in &recordings {
+            if !recording.wait(ended) {
+                let path = recording.progress().path;
+                self.tell(
+                    *format,
+                    Notice::Failed(format!("the disk does not take the end of '{path}.part'")),
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
