@@ -17,7 +17,7 @@ use cvmmap_ipc::Target;
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, configuration};
-use crate::show;
+use crate::{show, tell};
 
 /// Ask a producer over NATS: what it is, where it is, its camera, its bodies, its recorders.
 #[derive(Debug, clap::Args)]
@@ -225,7 +225,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     // Wrong words are told without a server.
     let request = Request::of(&args.command)?;
     asked.connect()?;
-    show::result(args.json, &request.send(&asked)?);
+    let is_list = matches!(request, Request::CameraList);
+    let answer = request.send(&asked)?;
+    if is_list && !args.json {
+        tell::result(report::camera_table(&answer));
+    } else {
+        show::result(args.json, &answer);
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use cvmmap_control::source::flags;
 use cvmmap_ipc::Target;
 use serde_json::{Value, json};
 
-use crate::discover;
+use crate::{discover, show};
 
 /// The name of a number, or the number.
 pub(super) fn word(names: Names, number: i32) -> String {
@@ -59,6 +59,21 @@ pub(super) fn camera_state(state: &CameraControlState) -> Value {
     } else {
         json!({ "setting": setting, "kind": kind, "value": state.value })
     }
+}
+
+/// The settings of a list as a table.
+pub(super) fn camera_table(list: &Value) -> String {
+    let row = |state: &Value| {
+        let value = match (&state["min_value"], &state["max_value"], &state["error"]) {
+            (Value::Null, _, Value::Null) => show::cell(&state["value"]),
+            (Value::Null, _, error) => show::cell(error),
+            (min, max, _) => format!("{min} to {max}"),
+        };
+        vec![show::cell(&state["setting"]), show::cell(&state["kind"]), value]
+    };
+    let heading = ["SETTING", "KIND", "VALUE"].map(str::to_owned).to_vec();
+    let rows = list["settings"].as_array().into_iter().flatten().map(row);
+    show::table(&[heading].into_iter().chain(rows).collect::<Vec<_>>())
 }
 
 pub(super) fn playlist(info: &PlaylistInfo) -> Value {
