@@ -234,6 +234,17 @@ pub enum Input {
     Dummy(sim::Camera),
 }
 
+impl Input {
+    /// The label of the producer's messages, where it is known.
+    pub fn label(&self) -> Option<String> {
+        match self {
+            Self::Target(target) => Some(target.instance().to_owned()),
+            Self::Names { .. } => None,
+            Self::Dummy(camera) => Some(camera.label.clone()),
+        }
+    }
+}
+
 /// What is encoded, and how.
 #[derive(Debug, Clone)]
 pub struct Encoding {
@@ -610,6 +621,7 @@ mod tests {
             (format!("{rtp} ::1:5000"), ["--rtp-endpoint", "brackets"]),
             (format!("{rtp} :5000"), ["--rtp-endpoint", "there is no host"]),
             (format!("{rtp} 127.0.0.1:5000 --nats-url http://x"), ["--nats-url 'http://x'", "nats://"]),
+            (format!("{rtp} 127.0.0.1:5000 --record-dir /no/such"), ["--record-dir '/no/such'", "No such"]),
             (format!("{rtp} 127.0.0.1:5000 --dummy-width 8"), ["--dummy-width", "8 is not in 16..=16384"]),
             (format!("{rtmp} http://h/live/cam0"), ["--rtmp-url", "the scheme is 'http'"]),
             (format!("{rtmp} rtmp://127.0.0.1:0/live/cam0"), ["--rtmp-url", "the port '0' is not"]),

@@ -51,7 +51,7 @@ pub fn running_time(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<u64> {
 pub fn capture_time(pad: &gst::Pad, buffer: &gst::BufferRef, running: Option<u64>) -> Option<u64> {
     let stamp = buffer
         .iter_meta::<gst::ReferenceTimestampMeta>()
-        .find(|meta| meta.reference().can_intersect(&*UNIX))
+        .find(|meta| meta.reference().can_intersect(&UNIX))
         .map(|meta| meta.timestamp().nseconds());
     stamp.or_else(|| arrival_time(pad, running?))
 }

@@ -37,6 +37,7 @@ class Publisher:
         self.socket = zmq.Context.instance().socket(zmq.PUB)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(target.endpoint)
+        self.socket_path = target.endpoint.removeprefix("ipc://")
 
     def publish(self, count, stamp):
         """`stamp`: in ns; each byte of the picture is `count` modulo 251."""
@@ -47,5 +48,7 @@ class Publisher:
         self.socket.send(struct.pack("<BxBBI8xQ24s", 0x7D, 1, 0, count, stamp, self.label))
 
     def close(self):
-        os.unlink(self.path)
+        """Leaves nothing; ZeroMQ would leave the socket's file."""
         self.socket.close()
+        os.unlink(self.socket_path)
+        os.unlink(self.path)
