@@ -461,3 +461,65 @@ fn media_time_of_a_stream_without_end_is_live() {
     );
     assert_eq!(seek(&sink, &url, 0)["error"], UNSUPPORTED);
 }
+
+/// Writes each picture's own time into it, as the producer's upstream has it.
+fn sign_pictures(sink: &Sink) {
+    let pad = sink.sink.static_pad("sink").unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        let buffer = info.buffer_mut().unwrap();
+        let time = buffer.pts().unwrap().nseconds();
+        let mut map = buffer.make_mut().map_writable().unwrap();
+        map[..8].copy_from_slice(&time.to_le_bytes());
+        drop(map);
+        gst::PadProbeReturn::Ok
+    });
+}
+
+#[test]
+fn cvmmapsrc_scrubs_through_a_replay_of_cvmmapsink() {
+    let _alone = alone();
+    let nats = Nats::start();
+    let url = nats.url();
+    let before = format!("videotestsrc num-buffers=100000 ! {}", caps());
+    let sink = Sink::new(&before, "timestamps=media", &url);
+    sign_pictures(&sink);
+    sink.set_state(gst::State::Playing);
+    let consumer = Consumer::playing(&format!("uri={} nats-url={url}", sink.target));
+    let shown = |sample: &gst::Sample| {
+        let buffer = sample.buffer().unwrap();
+        let segment = sample.segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap();
+        let stream = segment.to_stream_time(buffer.pts().unwrap()).unwrap().nseconds();
+        let signed = u64::from_le_bytes(buffer.map_readable().unwrap()[..8].try_into().unwrap());
+        (buffer.flags().contains(gst::BufferFlags::DISCONT), buffer.offset(), stream, signed)
+    };
+    consumer.sample();
+    wait_for("a seekable source", || {
+        let mut query = gst::query::Seeking::new(gst::Format::Time);
+        consumer.pipeline.query(&mut query) && query.result().0
+    });
+    let duration = consumer.pipeline.query_duration::<gst::ClockTime>().unwrap().nseconds();
+    assert!(duration.abs_diff(99_999 * 1_000_000_000 / 30) < 10_000_000, "{duration}");
+    for to in [1_800_010, 3_000, 3_040, 2_000_000, 0] {
+        let to = gst::ClockTime::from_mseconds(to);
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+        consumer.pipeline.seek_simple(flags, to).unwrap();
+        let interval = 1_000_000_000 / 30;
+        let mut skipped = 0;
+        let (_, offset, stream, signed) = loop {
+            // What was on its way to the sink before the flush.
+            let next = shown(&consumer.sample());
+            if next.3.abs_diff(to.nseconds()) < 2_000_000_000 && next.0 {
+                break next;
+            }
+            skipped += 1;
+            assert!(skipped < 60, "{to}: {next:?}");
+        };
+        // The frame that was landed on is frame 0; a loaded machine may be late for it.
+        assert!(offset < 12, "{to}: {offset}");
+        let landed = to.nseconds() + offset * interval;
+        assert!((landed..=landed + interval).contains(&signed), "{to}: frame {offset} shows {signed}");
+        assert!(stream.abs_diff(signed) <= 1_000, "{to}: stream time {stream}, picture {signed}");
+        let (discont, offset, stream, signed) = shown(&consumer.sample());
+        assert!(!discont && offset > 0 && stream.abs_diff(signed) < 50_000_000, "{to}: {stream} {signed}");
+    }
+}
