@@ -234,7 +234,7 @@ fn options_are_taken_and_files_follow_one_another() {
     }
 }
 
-/// A body packet of one frame.
+/// A body packet of one frame, of nobody's label.
 fn packet(frame: u32, timestamp_ns: u64, sdk_timestamp_ns: u64, count: u16) -> Vec<u8> {
     const RECORD: usize = 3248;
     let mut bytes = vec![0; 64 + RECORD * usize::from(count)];
@@ -245,7 +245,6 @@ fn packet(frame: u32, timestamp_ns: u64, sdk_timestamp_ns: u64, count: u16) -> V
     bytes[0x18..0x1a].copy_from_slice(&count.to_le_bytes());
     bytes[0x1a..0x1c].copy_from_slice(&(RECORD as u16).to_le_bytes());
     bytes[0x24..0x28].copy_from_slice(&(u32::from(count) * RECORD as u32).to_le_bytes());
-    bytes[0x28..0x2c].copy_from_slice(b"cam0");
     bytes
 }
 
@@ -265,10 +264,16 @@ fn bodies_are_kept_as_they_came() {
         let error = live.recorder.bodies(packet(n, 1, 1, 1)[..100].to_vec().into()).unwrap_err();
         assert!(error.contains("100 bytes"), "{error}");
     }
-    // Before it is over, nobody knows when it was seen.
-    live.recorder.bodies(packet(100, 0, 0, 0).into()).unwrap();
+    let labelled = |label: &[u8]| {
+        let mut bytes = packet(100, 0, 0, 0);
+        bytes[0x28..0x28 + label.len()].copy_from_slice(label);
+        live.recorder.bodies(bytes.into())
+    };
+    // Keys are not unique, labels are.
+    assert_eq!(labelled(b"dummy-2"), Err("its label 'dummy-2' is not 'dummy'".into()));
+    labelled(b"dummy").unwrap();
     let status = live.stop(Format::Mcap);
-    assert_eq!((status.bodies, status.counts.bodies_dropped, live.recorder.bodies_refused()), (101, 0, 100));
+    assert_eq!((status.bodies, status.counts.bodies_dropped, live.recorder.bodies_refused()), (101, 0, 101));
     let facts = mcap(&live.path("a.mcap"), None);
     assert_whole(&facts);
     let bodies = &facts["topics"]["/camera/body"];

@@ -51,7 +51,8 @@ impl Streamer {
             "--rtp-endpoint",
             &endpoint,
         ]);
-        command.args(["--codec", "h264", "--encoder", "x264enc"]).args(more.split_whitespace());
+        let h264 = if more.contains("--codec") { "" } else { "--codec h264 --encoder x264enc" };
+        command.args(h264.split_whitespace()).args(more.split_whitespace());
         command.arg("--record-dir").arg(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         let (lines, said) = (Arc::<Mutex<Vec<Value>>>::default(), Arc::<Mutex<String>>::default());
@@ -293,33 +294,36 @@ fn a_streamer_that_is_killed_leaves_what_it_had_written() {
     let nats = Nats::start();
     let target = unique("rec");
     let _sim = sim(&target, "--size 160x120 --fps 30");
-    let mut run = Streamer::start(&target, &nats.url(), "--gop 15");
-    run.wait_until_it_answers();
-    run.record("mp4", "a.mp4");
-    run.record("mcap", "a.mcap");
-    let mp4 = run.wait_for_frames("mp4", 100);
-    let mcap_frames = run.wait_for_frames("mcap", 100);
-    run.process.kill();
-    // A fragment is a group of pictures, and the muxer holds one picture more.
-    let shown = show(&run.path("a.mp4.part"), None);
-    assert!(shown.pictures.len() as u64 >= mp4 - 2 * 15, "{} of {mp4}", shown.pictures.len());
-    assert!(shown.times.windows(2).all(|pair| pair[0] < pair[1]));
-    // A chunk is a second.
-    let bitstream = run.path("bits");
-    let facts = mcap(&run.path("a.mcap.part"), Some(&bitstream));
-    let messages = assert_video(&facts, "/camera/video", "h264") as u64;
-    assert!(messages >= mcap_frames - 45, "{messages} of {mcap_frames}");
-    assert_eq!(facts["finished"], false);
-    let shown = show(&bitstream, Some("h264"));
-    assert_eq!((shown.errors.as_str(), shown.pictures.len() as u64), ("", messages));
+    for (codec, raw) in [("h264", "h264"), ("h265", "hevc")] {
+        let more = format!("--gop 15 --codec {codec} --encoder software");
+        let mut run = Streamer::start(&target, &nats.url(), &more);
+        run.wait_until_it_answers();
+        run.record("mp4", "a.mp4");
+        run.record("mcap", "a.mcap");
+        let mp4 = run.wait_for_frames("mp4", 100);
+        let mcap_frames = run.wait_for_frames("mcap", 100);
+        run.process.kill();
+        // A fragment is a group of pictures, and the muxer holds one picture more.
+        let shown = show(&run.path("a.mp4.part"), None);
+        assert!(shown.pictures.len() as u64 >= mp4 - 2 * 15, "{} of {mp4}", shown.pictures.len());
+        assert!(shown.times.windows(2).all(|pair| pair[0] < pair[1]));
+        // A chunk is a second.
+        let bitstream = run.path("bits");
+        let facts = mcap(&run.path("a.mcap.part"), Some(&bitstream));
+        let messages = assert_video(&facts, "/camera/video", codec) as u64;
+        assert!(messages >= mcap_frames - 45, "{messages} of {mcap_frames}");
+        assert_eq!(facts["finished"], false);
+        let shown = show(&bitstream, Some(raw));
+        assert_eq!((shown.errors.as_str(), shown.pictures.len() as u64), ("", messages));
 
-    // Somebody else may want them: they are not overwritten.
-    let again = Streamer::start(&target, &nats.url(), "");
-    std::fs::copy(run.path("a.mp4.part"), again.path("a.mp4.part")).unwrap();
-    again.wait_until_it_answers();
-    let answer = again.ask("mp4.start", &["output_path=a.mp4"]);
-    assert_eq!(answer["error"], 2);
-    assert!(answer["error_message"].as_str().unwrap().contains("a.mp4.part' exists"), "{answer}");
+        // Somebody may want it: it is not overwritten.
+        let again = Streamer::start(&target, &nats.url(), "");
+        std::fs::copy(run.path("a.mp4.part"), again.path("a.mp4.part")).unwrap();
+        again.wait_until_it_answers();
+        let answer = again.ask("mp4.start", &["output_path=a.mp4"]);
+        assert_eq!(answer["error"], 2);
+        assert!(answer["error_message"].as_str().unwrap().contains("a.mp4.part' exists"), "{answer}");
+    }
 }
 
 #[test]

@@ -102,6 +102,8 @@ fn trunk(plan: &Plan) -> Result<Trunk, Failure> {
     if let Some(frames) = plan.max_frames {
         source = source.set("num-buffers", &frames.to_string());
     }
+    // An element without the property has no control plane.
+    source.wish("nats-url", plan.nats.as_ref().map_or("", |nats| &nats.given));
     // The wire does not tell a rate, and x265enc takes none that is unknown.
     let rate = Stage::caps(&format!("video/x-raw,framerate={}/1", plan.encoding.fps))?;
     let (parser, form) = match plan.encoding.codec {
@@ -479,13 +481,13 @@ fn start_control(
     recorder: &Arc<Recorder>,
     tell: &Sender<Event>,
 ) -> Result<Option<Control>, Failure> {
-    let Some(url) = &plan.nats else { return Ok(None) };
+    let Some(nats) = &plan.nats else { return Ok(None) };
     let Some(identity) = Identity::of(&plan.input) else {
         let rule = "the segment's name makes no subject, so recordings cannot be asked for";
         let _ = tell.send(Event::Warning(format!("--shm-name: {rule}")));
         return Ok(None);
     };
-    Control::start(url, &identity, recorder, tell).map(Some)
+    Control::start(&nats.url, &identity, recorder, tell).map(Some)
 }
 
 /// The recorder looks at what passes `output`; it is no branch of the pipeline, and cannot hold it up.
