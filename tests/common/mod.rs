@@ -11,6 +11,7 @@ pub mod mux_rig;
 pub mod nats;
 pub mod nats_peer;
 pub mod readers;
+pub mod recordings;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
