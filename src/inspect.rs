@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, configuration};
 use crate::pattern::Pattern;
-use crate::tell;
+use crate::show;
 
 /// Show a target's names, header and planes, and measure its frames for a while.
 #[derive(Debug, clap::Args)]
@@ -75,8 +75,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None => info,
     });
     let report = report(args, segment.map_err(|refusal| refusal.to_string()), &measured);
-    let shown = if args.json { report.to_string() } else { text(&report) };
-    tell::result(shown.trim_end_matches('\n'));
+    show::result(args.json, &report);
     if measured.counters.announced == 0 {
         let message = format!("{}: no frame was announced in {} s", args.target, args.seconds);
         return Err(Failure::new(Exit::Timeout, message));
@@ -247,35 +246,4 @@ fn header_report(header: &Metadata) -> Value {
             "frame_rate": format!("{}/{}", info.frame_rate.0, info.frame_rate.1),
         })),
     })
-}
-
-/// The report for people: one line a fact, lists indented.
-fn text(report: &Value) -> String {
-    fn walk(out: &mut String, indent: usize, value: &Value) {
-        let Value::Object(fields) = value else { return };
-        for (name, value) in fields {
-            let pad = " ".repeat(indent);
-            match value {
-                Value::Object(_) => {
-                    out.push_str(&format!("{pad}{name}:\n"));
-                    walk(out, indent + 2, value);
-                }
-                Value::Array(items) => {
-                    for item in items {
-                        out.push_str(&format!("{pad}{name}:\n"));
-                        walk(out, indent + 2, item);
-                    }
-                }
-                Value::Null => out.push_str(&format!("{pad}{name}: -\n")),
-                Value::String(text) => out.push_str(&format!("{pad}{name}: {text}\n")),
-                Value::Number(number) if number.is_f64() => {
-                    out.push_str(&format!("{pad}{name}: {:.2}\n", number.as_f64().unwrap_or_default()));
-                }
-                other => out.push_str(&format!("{pad}{name}: {other}\n")),
-            }
-        }
-    }
-    let mut out = String::new();
-    walk(&mut out, 0, report);
-    out
 }

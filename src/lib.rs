@@ -6,17 +6,22 @@
 //! - [`inspect`]: what a producer publishes, how fast and how torn;
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
 //! - [`run`]: RTP and RTMP from one encoder;
+//! - [`control`]: a producer's control plane over NATS, for people;
+//! - [`discover`]: which producers there are;
 //! - [`record`]: recordings of what `run` encodes, on request;
 //! - [`mcap`]: MCAP files of cameras;
 //! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
 //! - [`smoke`]: each row of the [`matrix`] to a server and back;
 //! - [`suite`]: acceptance and fault rows over processes of all of these;
+//! - [`show`]: reports as JSON and as text;
 //! - [`tell`]: stdout and stderr that may be closed pipes;
 //! - [`redact`]: secrets of URLs;
 //! - [`exit`]: the table of exit codes.
 
 #![forbid(unsafe_code)]
 
+pub mod control;
+pub mod discover;
 pub mod exit;
 pub mod inspect;
 pub mod interrupt;
@@ -27,6 +32,7 @@ pub mod receive;
 pub mod record;
 pub mod redact;
 pub mod run;
+pub mod show;
 pub mod sim;
 pub mod smoke;
 pub mod suite;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{exit::Failure, inspect, run, sim, smoke, suite, tell};
+use cvmmap_streamer::{control, discover, exit::Failure, inspect, run, sim, smoke, suite, tell};
 
 /// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
 #[derive(Parser)]
@@ -21,11 +21,15 @@ enum Command {
     Run(Box<run::Args>),
     Sim(sim::Args),
     Inspect(inspect::Args),
+    Discover(discover::Args),
+    Control(Box<control::Args>),
     RtpReceive(rtp::Args),
     RtmpReceive(rtmp::Args),
     Smoke(smoke::Args),
     Acceptance(suite::AcceptanceArgs),
     Faults(suite::FaultsArgs),
+    #[command(name = suite::process::BECOME, hide = true)]
+    Become(suite::process::BecomeArgs),
 }
 
 fn main() -> ExitCode {
@@ -37,11 +41,14 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(*args),
         Command::Sim(args) => args.resolve().and_then(sim::run),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Discover(args) => discover::run(&args),
+        Command::Control(args) => control::run(&args),
         Command::RtpReceive(args) => rtp::run(args),
         Command::RtmpReceive(args) => rtmp::run(args),
         Command::Smoke(args) => smoke::run(&args),
         Command::Acceptance(args) => suite::acceptance(&args),
         Command::Faults(args) => suite::faults(&args),
+        Command::Become(args) => suite::process::become_program(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! GStreamer elements for cv-mmap: `cvmmapsrc` reads a producer's frames, `cvmmapsink` publishes frames as one.
+//! GStreamer elements for cv-mmap: `cvmmapsrc` reads a producer's frames, `cvmmapsink` publishes frames as one,
+//! `cvmmapdeviceprovider` lists the producers there are.
 //!
 //! Loaded by GStreamer from `GST_PLUGIN_PATH`, or linked and registered with `plugin_register_static()`.
 #![deny(unsafe_code)]
@@ -9,6 +10,7 @@ use gst::glib;
 
 pub mod cvmmapsink;
 pub mod cvmmapsrc;
+pub mod devices;
 mod format;
 
 pub use cvmmapsrc::bodies_of;
@@ -17,7 +19,8 @@ pub use format::{raw_format, wire_format};
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     cvmmapsrc::register_meta();
     cvmmapsrc::register(plugin)?;
-    cvmmapsink::register(plugin)
+    cvmmapsink::register(plugin)?;
+    devices::register(plugin)
 }
 
 #[allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]

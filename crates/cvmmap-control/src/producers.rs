@@ -4,11 +4,12 @@
 //!
 //! One that is found both ways is one producer: they name the same segment.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cvmmap_ipc::{Segment, Target, segments};
+use cvmmap_ipc::{Scan, Segment, Target, segments};
 
 use crate::connection::{Connection, Subscription};
 use crate::discovery::{ANSWERS_WITHIN, Found, PRODUCER, discover, follow, reachable};
@@ -182,6 +183,8 @@ impl Watch {
             let limit = SERVER_WITHIN + ANSWERS_WITHIN;
             let state = watched.state.lock().unwrap();
             drop(watched.news.wait_timeout_while(state, limit, |state| !state.asked && !state.stop));
+            let mut scan = Scan::default();
+            let mut local = Local::default();
             loop {
                 let services = {
                     let mut state = watched.state.lock().unwrap();
@@ -191,7 +194,7 @@ impl Watch {
                     state.news = false;
                     state.services.clone()
                 };
-                tell(merge(services, segments()));
+                tell(local.filter(merge(services, scan.segments())));
                 let mut state = watched.state.lock().unwrap();
                 state.told = true;
                 watched.news.notify_all();
@@ -205,6 +208,27 @@ impl Watch {
             drop(shared.news.wait_timeout_while(state, limit, |state| !state.told));
         }
         Self { shared, thread, _services: services }
+    }
+}
+
+/// Services that were seen to have a segment on this machine.
+#[derive(Default)]
+struct Local(HashSet<String>);
+
+impl Local {
+    /// Leaves out those whose segment is gone: there is nothing to read any more, whatever the server still says.
+    fn filter(&mut self, mut producers: Vec<Producer>) -> Vec<Producer> {
+        let mut seen = HashSet::new();
+        producers.retain(|producer| {
+            let Some(service) = &producer.service else { return true };
+            let was_here = self.0.contains(&service.id);
+            if was_here || producer.segment.is_some() {
+                seen.insert(service.id.clone());
+            }
+            producer.segment.is_some() || !was_here
+        });
+        self.0 = seen;
+        producers
     }
 }
 
@@ -275,6 +299,19 @@ mod tests {
             assert_eq!(merge(vec![service("A", shm, zmq)], Vec::new()), [], "{shm} {zmq}");
         }
         assert_eq!(merge(vec![found(&[("instance_name", "cam0")])], Vec::new()), []);
+    }
+
+    #[test]
+    fn a_service_whose_segment_is_gone_is_no_producer_until_it_has_another() {
+        let mut local = Local::default();
+        let service = || vec![service("A", "cvmmap_cam", "ipc:///tmp/cvmmap_cam")];
+        let mut found = |segments| {
+            local.filter(merge(service(), segments)).iter().map(Producer::found_by).collect::<Vec<_>>()
+        };
+        assert_eq!(found(vec![]), ["nats"]);
+        assert_eq!(found(vec![segment("cvmmap_cam")]), ["nats+shm"]);
+        assert!(found(vec![]).is_empty() && found(vec![]).is_empty());
+        assert_eq!(found(vec![segment("cvmmap_cam")]), ["nats+shm"]);
     }
 
     #[test]

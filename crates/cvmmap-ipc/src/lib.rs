@@ -44,7 +44,7 @@ pub mod target;
 pub use coherence::{Cause, Coherence, Verdict};
 pub use metadata::{Metadata, MetadataError, Plane, PlaneKind, Version};
 pub use producer::{FrameWriter, Producer, ProducerError};
-pub use segments::{Segment, segments};
+pub use segments::{Scan, Segment, segments};
 pub use snapshot::{
     Arrival, Counters, Event, Frame, Reader, ReaderConfig, ReaderError, Refusal, Region, SegmentInfo,
     peek_segment,

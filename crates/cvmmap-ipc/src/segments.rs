@@ -5,6 +5,7 @@
 //! Shared memory is everybody's folder: files of others are told by their size or their magic, after one read of 256
 //! bytes, and what may not be read is left out. Nothing is written, mapped or locked.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -64,8 +65,45 @@ impl Segment {
 ///
 /// One whose producer was killed is left out: its socket is still there and refuses connections.
 pub fn segments() -> Vec<Segment> {
+    Scan::default().segments()
+}
+
+/// Looks again and again, and so knows where the socket of a killed producer was.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// By name and inode.
+    sockets: HashMap<(String, u64), PathBuf>,
+}
+
+impl Scan {
+    /// As [`segments`].
+    pub fn segments(&mut self) -> Vec<Segment> {
+        let valid = headers();
+        // Nothing to ask the kernel about.
+        if valid.is_empty() {
+            self.sockets.clear();
+            return Vec::new();
+        }
+        let sockets = std::fs::read(SOCKETS).unwrap_or_default();
+        let before = std::mem::take(&mut self.sockets);
+        let mut segments = Vec::new();
+        for (name, inode, header) in valid {
+            let key = (name.clone(), inode);
+            let expected = before.get(&key).cloned();
+            let expected = expected.unwrap_or_else(|| PathBuf::from(format!("{DEFAULT_PREFIX}/{name}")));
+            let socket = socket_of(&name, &sockets, &expected);
+            self.sockets.insert(key, socket.clone().unwrap_or(expected));
+            segments.extend(socket.map(|socket| Segment { name, inode, header, socket }));
+        }
+        segments.sort_by(|a, b| a.name.cmp(&b.name));
+        segments
+    }
+}
+
+/// Names, inodes and headers of the files that are segments.
+fn headers() -> Vec<(String, u64, Metadata)> {
     let Ok(entries) = std::fs::read_dir(FOLDER) else { return Vec::new() };
-    let mut valid: Vec<(String, u64, Metadata)> = entries
+    entries
         .flatten()
         // A FIFO or a device may do something when it is opened.
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
@@ -74,17 +112,7 @@ pub fn segments() -> Vec<Segment> {
             let (inode, header) = header(&entry.path())?;
             Some((name, inode, header))
         })
-        .collect();
-    if valid.is_empty() {
-        return Vec::new();
-    }
-    valid.sort_by(|a, b| a.0.cmp(&b.0));
-    let sockets = std::fs::read(SOCKETS).unwrap_or_default();
-    let with_socket = |(name, inode, header): (String, u64, Metadata)| {
-        let socket = socket_of(&name, &sockets)?;
-        Some(Segment { name, inode, header, socket })
-    };
-    valid.into_iter().filter_map(with_socket).collect()
+        .collect()
 }
 
 /// Inode and header of a file that is a segment.
@@ -106,17 +134,16 @@ fn header(path: &Path) -> Option<(u64, Metadata)> {
 }
 
 /// Where the producer of a segment listens; `None` where it evidently does not any more.
-fn socket_of(name: &str, sockets: &[u8]) -> Option<PathBuf> {
-    let default = PathBuf::from(format!("{DEFAULT_PREFIX}/{name}"));
+fn socket_of(name: &str, sockets: &[u8], expected: &Path) -> Option<PathBuf> {
     let mut listening: Vec<PathBuf> = listening(sockets).filter(|path| path.ends_with(name)).collect();
-    if listening.contains(&default) {
-        return Some(default);
+    if listening.iter().any(|path| path == expected) {
+        return Some(expected.into());
     }
     listening.sort();
     match listening.into_iter().next() {
         Some(path) => Some(path),
         // A producer of another network namespace is in no list of ours.
-        None => (!refuses(&default)).then_some(default),
+        None => (!refuses(expected)).then(|| expected.into()),
     }
 }
 
@@ -190,8 +217,9 @@ mod tests {
         let found: Vec<_> = listening(list).collect();
         assert!(found.contains(&"/run/cv/lab_cam0".into()) && found.contains(&"/tmp/with a space".into()));
         assert!(!found.contains(&"/tmp/connected_cam1".into()));
-        assert_eq!(socket_of("lab_cam0", list), Some("/run/cv/lab_cam0".into()));
-        assert_eq!(socket_of("nobody-has-this", list), Some("/tmp/nobody-has-this".into()));
+        let socket = |name: &str| socket_of(name, list, &Path::new("/tmp").join(name));
+        assert_eq!(socket("lab_cam0"), Some("/run/cv/lab_cam0".into()));
+        assert_eq!(socket("nobody-has-this"), Some("/tmp/nobody-has-this".into()));
     }
 
     fn find(name: &str) -> Option<Segment> {
@@ -231,8 +259,18 @@ mod tests {
         assert!(find(&name).is_some());
         drop(listener);
         assert_eq!(find(&name), None);
-        // Garbage and foreign files.
+        // The same where the socket is not in the default folder, for who has seen it there.
         std::fs::remove_file(&socket).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join(&name);
+        let listener = std::os::unix::net::UnixListener::bind(&elsewhere).unwrap();
+        let mut scan = Scan::default();
+        let mut seen = || scan.segments().into_iter().find(|segment| segment.name == name);
+        assert_eq!(seen().map(|segment| segment.socket), Some(elsewhere));
+        drop(listener);
+        assert_eq!(seen(), None);
+        assert_eq!(seen(), None);
+        // Garbage and foreign files.
         std::fs::write(&file, &bytes[..255]).unwrap();
         assert_eq!(find(&name), None);
         bytes[0] = b'X';

@@ -110,10 +110,7 @@ impl State {
             Clock::Unix => Ok(captured.unwrap_or_else(unix_now_ns)),
             Clock::Media => {
                 let segment = self.segment.as_ref().and_then(|segment| segment.downcast_ref());
-                let time = segment.zip(buffer.pts()).and_then(|(segment, pts)| {
-                    let segment: &gst::FormattedSegment<gst::ClockTime> = segment;
-                    segment.to_stream_time(pts)
-                });
+                let time = segment.zip(buffer.pts()).and_then(|(segment, pts)| stream_time(segment, pts));
                 time.map(gst::ClockTime::nseconds).ok_or_else(|| {
                     format!(
                         "property 'timestamps' = 'media': a buffer ({:?}) has no stream time",
@@ -142,14 +139,15 @@ fn goes_on(before: &gst::Segment, after: &gst::Segment) -> bool {
     }
 }
 
-/// Also of a position just outside.
+/// Also of a position outside: upstream may begin with the sample that is on at the start. What comes before all time is
+/// at its beginning.
 fn stream_time(
     segment: &gst::FormattedSegment<gst::ClockTime>,
     position: gst::ClockTime,
 ) -> Option<gst::ClockTime> {
     match segment.to_stream_time_full(position)? {
         gst::Signed::Positive(time) => Some(time),
-        gst::Signed::Negative(_) => None,
+        gst::Signed::Negative(_) => Some(gst::ClockTime::ZERO),
     }
 }
 
@@ -215,6 +213,21 @@ mod tests {
         assert_eq!(publish(&mut state, 980), None);
         state.ended();
         assert_eq!(state.seek, Some(Seek::Ended));
+    }
+
+    #[test]
+    fn a_sample_that_began_before_its_segment_has_its_own_time() {
+        let mut state = State::new(Clock::Media);
+        let buffer = |pts: Option<gst::ClockTime>| {
+            let mut buffer = gst::Buffer::new();
+            buffer.get_mut().unwrap().set_pts(pts);
+            buffer
+        };
+        let begun = buffer(Some(gst::ClockTime::from_mseconds(59_990)));
+        assert!(state.stamp(&begun, None).is_err(), "no segment yet");
+        state.segment(&segment(60, 60, 0));
+        assert_eq!(state.stamp(&begun, Some(7)), Ok(59_990_000_000));
+        assert!(state.stamp(&buffer(None), None).unwrap_err().contains("'timestamps' = 'media'"));
     }
 
     #[test]

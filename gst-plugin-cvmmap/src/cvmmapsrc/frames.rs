@@ -135,9 +135,12 @@ impl CvMmapSrc {
         let (mut accepted, refused) = (counters.accepted, counters.torn + counters.late);
         loop {
             while let Some(snapshot) = self.due(s) {
-                if let Some(buffer) = self.finish(s, snapshot) {
-                    return Ok(buffer);
+                let running = snapshot.pts;
+                let Some(buffer) = self.finish(s, snapshot) else { continue };
+                if s.mapping.zip(running).is_some_and(|(mapping, running)| mapping.is_past_stop(running)) {
+                    return Err(gst::FlowError::Eos);
                 }
+                return Ok(buffer);
             }
             let idle = self.settings.lock().unwrap().idle_timeout();
             let lively = self.telling.lock().unwrap().is_lively();

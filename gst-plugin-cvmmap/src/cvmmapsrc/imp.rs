@@ -53,6 +53,8 @@ pub struct CvMmapSrc {
     pub(super) source_info: Mutex<Option<SourceInfo>>,
     pub(super) bodies: Mutex<Bodies>,
     pub(super) seeking: Seeking,
+    /// Between PAUSED and PLAYING, where a live source reads.
+    pub(super) playing: AtomicBool,
     /// Between `unlock` and `unlock_stop`.
     pub(super) unlocked: AtomicBool,
     /// A flush or a pause came since the last frame.
@@ -130,7 +132,14 @@ impl ElementImpl for CvMmapSrc {
         if transition == gst::StateChange::ReadyToPaused {
             self.open()?;
         }
+        // True as soon as frames may be read: the state itself is not PLAYING before they are.
+        if transition == gst::StateChange::PausedToPlaying {
+            self.playing.store(true, Ordering::Release);
+        }
         let result = self.parent_change_state(transition);
+        if transition == gst::StateChange::PlayingToPaused {
+            self.playing.store(false, Ordering::Release);
+        }
         let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
         if failed || transition == gst::StateChange::PausedToReady {
             self.close_control();

@@ -9,6 +9,7 @@
 //! handing them on. Then the producer is asked, so that the frame that it lands on is certain to be seen. Its answer
 //! lets the frames from that one on pass.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,11 @@ impl Mapping {
     fn error(&self, running: gst::ClockTime, stream: gst::ClockTime) -> gst::ClockTime {
         let mapped = (self.stream + running).saturating_sub(self.running);
         if mapped > stream { mapped - stream } else { stream - mapped }
+    }
+
+    /// Whether the frame at `running` is not to be shown any more.
+    pub fn is_past_stop(&self, running: gst::ClockTime) -> bool {
+        self.stop.is_some_and(|stop| (self.stream + running).saturating_sub(self.running) >= stop)
     }
 
     /// PTS are running time, so the segment begins where it is based.
@@ -280,7 +286,7 @@ impl CvMmapSrc {
         self.parent_send_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
         self.parent_send_event(gst::event::FlushStop::builder(false).seqnum(seqnum).build());
         // In PAUSED a live source reads nothing.
-        let playing = obj.current_state() == gst::State::Playing;
+        let playing = self.playing.load(Ordering::Acquire);
         if playing {
             self.seeking.wait_until_noticed();
         }
