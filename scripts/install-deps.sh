@@ -11,6 +11,8 @@ packages=(
   gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
   # the independent producer and consumer of the tests
   python3 python3-numpy python3-zmq
+  # the Python example of cvmmapsrc's actions and bodies
+  python3-gi gir1.2-gstreamer-1.0
   # the independent readers and the RTMP server of the tests; see install-readers.sh
   python3-venv nginx libnginx-mod-rtmp
   # the server of the control plane's tests

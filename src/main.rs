@@ -28,6 +28,8 @@ enum Command {
     Smoke(smoke::Args),
     Acceptance(suite::AcceptanceArgs),
     Faults(suite::FaultsArgs),
+    #[command(name = suite::process::BECOME, hide = true)]
+    Become(suite::process::BecomeArgs),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Smoke(args) => smoke::run(&args),
         Command::Acceptance(args) => suite::acceptance(&args),
         Command::Faults(args) => suite::faults(&args),
+        Command::Become(args) => suite::process::become_program(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -81,21 +81,6 @@ fn a_killed_producer_comes_back_in_the_same_size_and_in_another() {
     assert!(states.windows(2).any(|pair| pair == ["reset", "streaming"]), "{states:?}");
 }
 
-/// A channel that gets the downstream force-key-unit events from now on.
-fn force_key_units(consumer: &Consumer) -> std::sync::mpsc::Receiver<()> {
-    let (send, receive) = std::sync::mpsc::channel();
-    let pad = consumer.source.static_pad("src").unwrap();
-    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        if let Some(event) = info.event()
-            && gst_video::DownstreamForceKeyUnitEvent::parse(event).is_ok()
-        {
-            let _ = send.send(());
-        }
-        gst::PadProbeReturn::Ok
-    });
-    receive
-}
-
 #[test]
 fn a_reset_is_told_and_asks_for_a_key_frame() {
     let _alone = alone();

@@ -159,6 +159,30 @@ fn a_killed_suite_takes_its_processes_with_it_even_a_stopped_one() {
 }
 
 #[test]
+fn a_killed_suite_takes_other_peoples_programs_with_it_too() {
+    let _alone = alone();
+    let out = tempfile::tempdir().unwrap();
+    let mut command = streamer();
+    command.args(["faults", "--rows", "nats-restart", "--out"]).arg(out.path());
+    let mut suite = Process::spawn(command.stdout(std::process::Stdio::null()));
+    let pid = suite.0.id();
+    let server = || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().map(str::to_owned).find(|child| {
+            std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name == "nats-server\n")
+        })
+    };
+    wait_for("the NATS server", || server().is_some());
+    let server = server().unwrap();
+    suite.kill();
+    // Whoever adopts it may take its time to collect it.
+    wait_for("its end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    });
+}
+
+#[test]
 fn what_cannot_be_chosen_or_written_is_refused_and_nothing_runs() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

@@ -13,9 +13,11 @@ pub mod cvmmapsrc;
 pub mod devices;
 mod format;
 
+pub use cvmmapsrc::bodies_of;
 pub use format::{raw_format, wire_format};
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    cvmmapsrc::register_meta();
     cvmmapsrc::register(plugin)?;
     cvmmapsink::register(plugin)?;
     devices::register(plugin)

@@ -97,3 +97,65 @@ impl Track for McapTrack {
         self.writer.finish().map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gst::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A few access units of an encoder, the first of them a key frame.
+    fn units() -> Vec<Unit> {
+        gst::init().unwrap();
+        let launch = "videotestsrc num-buffers=8 ! x264enc tune=zerolatency ! h264parse ! \
+                      appsink name=sink caps=video/x-h264,stream-format=avc,alignment=au";
+        let pipeline = gst::parse::launch(launch).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let sink = pipeline.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let units = std::iter::from_fn(|| sink.pull_sample().ok()).map(|sample| {
+            let buffer = sample.buffer_owned().unwrap();
+            let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+            Unit { buffer, caps: sample.caps_owned().unwrap(), pts: 0, dts: 0, key, capture_ns: 0 }
+        });
+        let units = units.collect();
+        pipeline.set_state(gst::State::Null).unwrap();
+        units
+    }
+
+    /// Writes units with these capture times; the times in the file, and which unit did not fit.
+    fn times(captures: &[u64], keys: &[usize]) -> (Vec<u64>, Option<usize>) {
+        let mut units = units();
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let options = McapOptions::default();
+        let mut track = McapTrack::new(path.reopen().unwrap(), Codec::H264, &options).unwrap();
+        let mut refused = None;
+        for (n, capture_ns) in captures.iter().enumerate() {
+            let mut unit = units.remove(0);
+            (unit.capture_ns, unit.key) = (*capture_ns, keys.contains(&n));
+            let item = Item::Video(unit);
+            if !track.fits(&item) {
+                refused = Some(n);
+                break;
+            }
+            track.write(item).unwrap();
+        }
+        Box::new(track).finish().unwrap();
+        let bytes = std::fs::read(path.path()).unwrap();
+        let messages = ::mcap::MessageStream::new(&bytes).unwrap();
+        (messages.map(|message| message.unwrap().log_time).collect(), refused)
+    }
+
+    #[test]
+    fn time_does_not_step_back_within_a_file() {
+        let at = |seconds: u64| seconds * SECOND;
+        let rising = [at(9), at(9) + 5, at(10)];
+        assert_eq!(times(&rising, &[0]), (rising.to_vec(), None));
+        // A clock that is set right by less than a second.
+        let (set, _) = times(&[at(10), at(10) - 5, at(10) - 4, at(10) + 7], &[0, 1]);
+        assert_eq!(set, [at(10), at(10) + 1, at(10) + 2, at(10) + 7]);
+        // A replay that begins anew: with a key frame, another file does.
+        let (replay, refused) = times(&[at(10), at(11), at(3), at(4)], &[0, 3]);
+        assert_eq!((replay, refused), (vec![at(10), at(11), at(11) + 1], Some(3)));
+    }
+}

@@ -25,12 +25,12 @@ pub mod worker;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cvmmap_control::BodyPacket;
 use cvmmap_control::proto::RecordingStartRequest;
-use cvmmap_control::{BodyError, BodyPacket};
 use cvmmap_ipc::clock::unix_now_ns;
 use gst::prelude::*;
 
@@ -57,6 +57,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(2);
 pub struct Surroundings {
     /// What is encoded.
     pub encoding: Encoding,
+    /// The label that body packets have, where that is known.
+    pub label: Option<String>,
     /// Where files may lie.
     pub root: Root,
     /// When pictures were captured.
@@ -74,8 +76,12 @@ pub struct Recorder {
     /// Recordings that take access units.
     active: Arc<AtomicUsize>,
     ended: AtomicBool,
+    body_source: OnceLock<BodySource>,
     bodies_refused: AtomicU64,
 }
+
+/// Begins to hand packets to [`Recorder::bodies`], until what it returns is dropped.
+type BodySource = Box<dyn Fn() -> Box<dyn Send> + Send + Sync>;
 
 #[derive(Debug)]
 struct Slot {
@@ -139,8 +145,14 @@ impl Recorder {
             slots: Format::ALL.map(Slot::new),
             active: Arc::default(),
             ended: AtomicBool::new(false),
+            body_source: OnceLock::new(),
             bodies_refused: AtomicU64::new(0),
         }
+    }
+
+    /// `source` is called when an MCAP recording begins; what it returns is dropped when that ends. To be set once.
+    pub fn set_body_source(&self, source: impl Fn() -> Box<dyn Send> + Send + Sync + 'static) {
+        let _ = self.body_source.set(Box::new(source));
     }
 
     fn slot(&self, format: Format) -> &Arc<Slot> {
@@ -223,6 +235,7 @@ impl Recorder {
     }
 
     fn spawn(&self, slot: &Arc<Slot>, worker: Worker) -> Result<(), Refusal> {
+        let bodies = self.body_source.get().filter(|_| slot.format == Format::Mcap).map(|source| source());
         let (around, slot, active) = (self.around.clone(), slot.clone(), self.active.clone());
         let name = format!("record-{}", slot.format);
         let work = move || {
@@ -230,6 +243,7 @@ impl Recorder {
             let format = slot.format;
             let tell = |notice| drop(around.events.send(Event::Recording(format, notice)));
             let end = worker.run(&around.request_key_frame, &tell);
+            drop(bodies);
             active.fetch_sub(1, Ordering::AcqRel);
             let last = Status::of(format, recording.queue.counts(), recording.progress_at_end());
             *slot.lock() = State { phase: Phase::Idle, last };
@@ -316,9 +330,9 @@ impl Recorder {
     /// Takes a packet of the body tracker as it came, where MCAP is being recorded. Never waits.
     ///
     /// # Errors
-    /// The rule that the packet breaks; it is counted.
-    pub fn bodies(&self, packet: Bytes) -> Result<(), BodyError> {
-        let packet = BodyPacket::parse(packet).inspect_err(|_| {
+    /// The rule that the packet breaks, or whose it is; it is counted.
+    pub fn bodies(&self, packet: Bytes) -> Result<(), String> {
+        let packet = self.checked(packet).inspect_err(|_| {
             self.bodies_refused.fetch_add(1, Ordering::Relaxed);
         })?;
         // Without any stamp, the arrival is all that is known.
@@ -327,7 +341,17 @@ impl Recorder {
         Ok(())
     }
 
-    /// Packets that were no body packets.
+    fn checked(&self, packet: Bytes) -> Result<BodyPacket, String> {
+        let packet = BodyPacket::parse(packet).map_err(|error| error.to_string())?;
+        // Keys are not unique: `cam.0` and `cam_0` share one.
+        match (packet.header.label.as_str(), self.around.label.as_deref()) {
+            ("", _) | (_, None) => Ok(packet),
+            (label, Some(ours)) if label == ours => Ok(packet),
+            (label, Some(ours)) => Err(format!("its label '{label}' is not '{ours}'")),
+        }
+    }
+
+    /// Packets that were no body packets, or another producer's.
     pub fn bodies_refused(&self) -> u64 {
         self.bodies_refused.load(Ordering::Relaxed)
     }
@@ -352,16 +376,20 @@ impl Recorder {
 
     /// Takes nothing more, and waits until the files are whole: for a disk that is slow, but not for one that is stuck.
     pub fn finish(&self) {
+        self.finish_within(DRAINS_WITHIN, ENDS_WITHIN);
+    }
+
+    fn finish_within(&self, drains: Duration, ends: Duration) {
         self.close();
         let recordings: Vec<_> =
             self.slots.iter().filter_map(|slot| Some((slot.format, slot.recording()?))).collect();
-        let drained = Instant::now() + DRAINS_WITHIN;
+        let drained = Instant::now() + drains;
         for (_, recording) in &recordings {
             if !recording.wait(drained) {
                 recording.queue.abandon();
             }
         }
-        let ended = Instant::now() + ENDS_WITHIN;
+        let ended = Instant::now() + ends;
         for (format, recording) in &recordings {
             if !recording.wait(ended) {
                 let path = recording.progress().path;
@@ -377,5 +405,185 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::run::plan::Codec;
+
+    /// A file on a disk that takes an item only when it is allowed to.
+    struct Slow {
+        allowed: Receiver<()>,
+        file: File,
+        taken: Arc<Mutex<Vec<i64>>>,
+    }
+
+    impl Track for Slow {
+        fn fits(&self, _: &Item) -> bool {
+            true
+        }
+
+        fn write(&mut self, item: Item) -> Result<(), String> {
+            let _ = self.allowed.recv();
+            let Item::Video(unit) = item else { return Ok(()) };
+            self.taken.lock().unwrap().push(unit.pts);
+            Ok(())
+        }
+
+        fn idle(&mut self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn finish(self: Box<Self>) -> Result<File, String> {
+            Ok(self.file)
+        }
+    }
+
+    struct Rig {
+        recorder: Recorder,
+        allow: Sender<()>,
+        taken: Arc<Mutex<Vec<i64>>>,
+        events: Receiver<Event>,
+        asked: Arc<AtomicUsize>,
+        folder: tempfile::TempDir,
+    }
+
+    /// A recording of MP4 with room for a few units of 1000 bytes, on a slow disk.
+    fn rig(room: usize) -> Rig {
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (events, told) = channel();
+        let asked = Arc::<AtomicUsize>::default();
+        let count = asked.clone();
+        let encoding =
+            Encoding { codec: Codec::H264, candidates: vec![], bitrate: 1, fps: 30, gop: 30, b_frames: 0 };
+        let recorder = Recorder::new(Surroundings {
+            encoding,
+            label: None,
+            root: Root::below(folder.path()).unwrap(),
+            stamps: Arc::default(),
+            request_key_frame: Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }),
+            events,
+        });
+        let (allow, allowed) = channel();
+        let taken = Arc::<Mutex<Vec<i64>>>::default();
+        let (to_taken, mut allowed) = (taken.clone(), Some(allowed));
+        let open: Opener = Box::new(move |file| {
+            let allowed = allowed.take().expect("there is one file");
+            Ok(Box::new(Slow { allowed, file, taken: to_taken.clone() }))
+        });
+        recorder.start_with(Format::Mp4, "a.mp4", room * 2024, open).unwrap();
+        Rig { recorder, allow, taken, events: told, asked, folder }
+    }
+
+    impl Rig {
+        fn offer(&self, pts: i64, key: bool) {
+            let buffer = gst::Buffer::from_mut_slice(vec![0; 1000]);
+            let caps = gst::Caps::new_empty_simple("video/x-h264");
+            let unit = Unit { buffer, caps, pts, dts: pts, key, capture_ns: 0 };
+            self.recorder.offer(Format::Mp4, Item::Video(unit));
+        }
+
+        fn allow(&self, count: usize) {
+            (0..count).for_each(|_| self.allow.send(()).unwrap());
+        }
+
+        fn notices(&self) -> Vec<Notice> {
+            let notice = |event| match event {
+                Event::Recording(Format::Mp4, notice) => notice,
+                other => panic!("{other:?}"),
+            };
+            self.events.try_iter().map(notice).collect()
+        }
+    }
+
+    fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !done() {
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_late_costs_pictures_up_to_a_key_frame_and_nothing_else() {
+        let rig = rig(10);
+        wait_for("a request for a key frame", || rig.asked.load(Ordering::Relaxed) == 1);
+        // One is on its way to the disk, ten wait.
+        rig.offer(0, true);
+        wait_for("the first", || matches!(rig.recorder.status(Format::Mp4).counts.ingested, 1));
+        (1..40).for_each(|n| rig.offer(n, n % 20 == 0));
+        let status = rig.recorder.status(Format::Mp4);
+        assert!(!status.counts.last_ok && status.counts.dropped >= 29, "{status:?}");
+        assert_eq!(status.counts.ingested, 40);
+        rig.allow(40 - status.counts.dropped as usize);
+        let kept = 40 - status.counts.dropped;
+        wait_for("what was kept", || rig.recorder.status(Format::Mp4).written == kept);
+        wait_for("another request", || rig.asked.load(Ordering::Relaxed) >= 2);
+        rig.offer(40, false);
+        rig.offer(41, true);
+        rig.offer(42, false);
+        rig.allow(2);
+        let status = rig.recorder.stop(Format::Mp4).unwrap();
+        assert_eq!((status.written, status.counts.last_ok), (kept + 2, true));
+        let taken = rig.taken.lock().unwrap().clone();
+        let expected: Vec<i64> = (0..kept as i64).chain([41, 42]).collect();
+        assert_eq!(taken, expected);
+        let notices = rig.notices();
+        let [Notice::Started(_), Notice::Behind, Notice::Ended { frames, dropped, .. }] = notices.as_slice()
+        else {
+            panic!("{notices:?}")
+        };
+        assert_eq!((*frames, *dropped), (kept + 2, status.counts.dropped));
+        assert!(rig.folder.path().join("a.mp4").exists());
+    }
+
+    #[test]
+    fn a_disk_that_is_stuck_does_not_hold_up_the_end() {
+        let rig = rig(10);
+        (0..5).for_each(|n| rig.offer(n, n == 0));
+        rig.recorder.finish_within(Duration::from_millis(20), Duration::from_millis(20));
+        let notices = rig.notices();
+        let [Notice::Started(_), Notice::Failed(why)] = notices.as_slice() else { panic!("{notices:?}") };
+        assert!(why.contains("a.mp4.part'"), "{why}");
+        let refusal = rig.recorder.stop(Format::Mp4).unwrap_err();
+        assert!(matches!(refusal, Refusal::Late(_)), "{refusal:?}");
+        // The disk comes back: what was under way is kept, what waited was given up.
+        rig.allow(1);
+        wait_for("the end", || !rig.recorder.status(Format::Mp4).is_recording);
+        let status = rig.recorder.status(Format::Mp4);
+        assert_eq!((status.written, status.counts.dropped), (1, 4));
+        assert!(rig.folder.path().join("a.mp4").exists());
+    }
+
+    #[test]
+    fn bodies_are_listened_to_while_mcap_is_recorded_alone() {
+        struct Listening(Arc<AtomicUsize>);
+        impl Drop for Listening {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let rig = rig(10);
+        let listening = Arc::<AtomicUsize>::default();
+        let source = listening.clone();
+        rig.recorder.set_body_source(move || {
+            source.fetch_add(1, Ordering::Relaxed);
+            Box::new(Listening(source.clone()))
+        });
+        let request = RecordingStartRequest { output_path: "a.mcap".into(), svo: None, mcap: None };
+        assert_eq!(listening.load(Ordering::Relaxed), 0, "MP4 has no bodies");
+        for _ in 0..2 {
+            rig.recorder.start(Format::Mcap, &request).unwrap();
+            assert_eq!(listening.load(Ordering::Relaxed), 1);
+            rig.recorder.stop(Format::Mcap).unwrap_err();
+            assert_eq!(listening.load(Ordering::Relaxed), 0);
+        }
     }
 }

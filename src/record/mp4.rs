@@ -69,7 +69,7 @@ impl Mp4Track {
     }
 
     fn reason(&self, unknown: &str) -> String {
-        first_error(&self.bus()).map_or_else(|| unknown.to_owned(), |trouble| trouble.to_string())
+        first_error(&self.bus()).map_or_else(|| unknown.to_owned(), |trouble| trouble.with_cause())
     }
 
     fn picture(&mut self, unit: Unit) -> Result<(), String> {
@@ -95,7 +95,7 @@ impl Mp4Track {
         let patience = gst::ClockTime::from_nseconds(ENDS_WITHIN.as_nanos() as u64);
         let message = self.bus().timed_pop_filtered(patience, &kinds);
         match message.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Error(error)) => Err(Trouble::of(error).to_string()),
+            Some(gst::MessageView::Error(error)) => Err(Trouble::of(error).with_cause()),
             Some(_) => Ok(()),
             None => Err(format!("the end of the file was not written within {} s", ENDS_WITHIN.as_secs())),
         }
@@ -133,7 +133,7 @@ impl Track for Mp4Track {
     }
 
     fn idle(&mut self) -> Result<(), String> {
-        first_error(&self.bus()).map_or(Ok(()), |trouble| Err(trouble.to_string()))
+        first_error(&self.bus()).map_or(Ok(()), |trouble| Err(trouble.with_cause()))
     }
 
     fn finish(mut self: Box<Self>) -> Result<File, String> {

@@ -8,6 +8,11 @@ use cvmmap_control::proto::{ErrorCode, McapRecordingOptions, RecordingStartReque
 
 use crate::mcap::Compression;
 
+/// Longest path that Linux takes, in bytes.
+const PATH_BYTES: usize = 4095;
+/// Longest name of anything else, in bytes.
+const NAME_BYTES: usize = 255;
+
 /// The kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -107,7 +112,7 @@ pub fn check(format: Format, request: &RecordingStartRequest) -> Result<Wanted, 
     if path.is_empty() {
         return Err(Refusal::Invalid("output_path is empty: it names the file to write".into()));
     }
-    checked_text("output_path", &path)?;
+    check_text("output_path", &path, PATH_BYTES)?;
     // Clients may send options without any value along with each request.
     let svo = request.svo.as_ref().is_some_and(|svo| *svo != SvoRecordingOptions::default());
     let mcap = request.mcap.clone().filter(|mcap| *mcap != McapRecordingOptions::default());
@@ -122,6 +127,15 @@ pub fn check(format: Format, request: &RecordingStartRequest) -> Result<Wanted, 
 }
 
 fn checked_options(given: McapRecordingOptions) -> Result<McapOptions, Refusal> {
+    for (name, value) in [
+        ("compression", &given.compression),
+        ("topic", &given.topic),
+        ("depth_topic", &given.depth_topic),
+        ("body_topic", &given.body_topic),
+        ("frame_id", &given.frame_id),
+    ] {
+        check_text(name, value.as_deref().unwrap_or_default(), NAME_BYTES)?;
+    }
     // Somebody who asks for depth would look for it in vain.
     if let Some(topic) = given.depth_topic.filter(|topic| !topic.is_empty()) {
         return Err(Refusal::Unsupported(format!("depth_topic '{topic}': this streamer records no depth")));
@@ -131,11 +145,14 @@ fn checked_options(given: McapRecordingOptions) -> Result<McapOptions, Refusal> 
         None | Some("") => compression,
         Some(name) => name.parse().map_err(|rule| Refusal::Unsupported(format!("compression {rule}")))?,
     };
+    // An empty value is none.
+    let given_or =
+        |given: Option<String>, default| given.filter(|value| !value.is_empty()).unwrap_or(default);
     let options = McapOptions {
         compression,
-        topic: given_or("topic", given.topic, topic)?,
-        body_topic: given_or("body_topic", given.body_topic, body_topic)?,
-        frame_id: given_or("frame_id", given.frame_id, frame_id)?,
+        topic: given_or(given.topic, topic),
+        body_topic: given_or(given.body_topic, body_topic),
+        frame_id: given_or(given.frame_id, frame_id),
     };
     if options.topic == options.body_topic {
         let both = &options.topic;
@@ -144,15 +161,11 @@ fn checked_options(given: McapRecordingOptions) -> Result<McapOptions, Refusal> 
     Ok(options)
 }
 
-/// An empty value is none.
-fn given_or(name: &str, given: Option<String>, default: String) -> Result<String, Refusal> {
-    let value = given.filter(|value| !value.is_empty()).unwrap_or(default);
-    checked_text(name, &value)?;
-    Ok(value)
-}
-
 /// These texts are told in lines of logs and terminals.
-fn checked_text(name: &str, value: &str) -> Result<(), Refusal> {
+fn check_text(name: &str, value: &str, most: usize) -> Result<(), Refusal> {
+    if value.len() > most {
+        return Err(Refusal::Invalid(format!("{name} has {} bytes, at most {most} are taken", value.len())));
+    }
     if value.chars().any(char::is_control) {
         return Err(Refusal::Invalid(format!("{name} {value:?} has control characters")));
     }
@@ -227,6 +240,16 @@ mod tests {
             (mcap(|m| m.compression = some("brotli")), ErrorCode::Unsupported, ["'brotli'", "zstd"]),
             (mcap(|m| m.depth_topic = some("/d")), ErrorCode::Unsupported, ["depth_topic '/d'", "no depth"]),
             (mcap(|m| m.topic = some("a\u{7}")), ErrorCode::InvalidPayload, ["topic", "control"]),
+            (
+                mcap(|m| m.compression = some(&"z".repeat(256))),
+                ErrorCode::InvalidPayload,
+                ["compression has 256 bytes", "at most 255"],
+            ),
+            (
+                of(Format::Mp4, &request(&"a/".repeat(2048))),
+                ErrorCode::InvalidPayload,
+                ["output_path has 4096 bytes", "at most 4095"],
+            ),
             (
                 mcap(|m| m.topic = some("/camera/body")),
                 ErrorCode::InvalidPayload,

@@ -6,6 +6,7 @@
 //! - [`stage`], [`tune`]: elements with their settings, as the pipeline and as a launch line;
 //! - [`encoder`]: the encoder in use, and the next one when it fails;
 //! - [`rtp`], [`rtmp`]: the two ways out;
+//! - [`control`]: recordings on request;
 //! - [`bus`]: errors that elements post;
 //! - [`stamps`]: when pictures were captured;
 //! - [`meter`], [`report`]: what passes, and how it is told;
@@ -13,6 +14,7 @@
 //! - [`session`]: all of that as one running pipeline.
 
 pub mod bus;
+pub mod control;
 pub mod encoder;
 pub mod meter;
 pub mod plan;

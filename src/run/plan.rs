@@ -2,6 +2,7 @@
 
 //! From raw arguments to what will run: every rule about arguments is here.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -194,8 +195,8 @@ impl RtmpMode {
 pub struct Plan {
     /// Where pictures come from.
     pub input: Input,
-    /// Where recordings are asked for.
-    pub nats: Option<ServerUrl>,
+    /// The control plane.
+    pub nats: Option<Nats>,
     /// The folder that recordings stay in.
     pub record_dir: Option<PathBuf>,
     /// Frames that may wait for the encoder.
@@ -234,6 +235,17 @@ pub enum Input {
     Dummy(sim::Camera),
 }
 
+impl Input {
+    /// The label of the producer's messages, where it is known.
+    pub fn label(&self) -> Option<String> {
+        match self {
+            Self::Target(target) => Some(target.instance().to_owned()),
+            Self::Names { .. } => None,
+            Self::Dummy(camera) => Some(camera.label.clone()),
+        }
+    }
+}
+
 /// What is encoded, and how.
 #[derive(Debug, Clone)]
 pub struct Encoding {
@@ -249,6 +261,20 @@ pub struct Encoding {
     pub gop: u32,
     /// Between two reference frames.
     pub b_frames: u32,
+}
+
+/// The server of the control plane.
+pub struct Nats {
+    /// Displays without credentials.
+    pub url: ServerUrl,
+    /// As it was given, with them: for elements, which connect by themselves.
+    pub given: String,
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
 }
 
 /// Where RTP goes.
@@ -388,12 +414,13 @@ impl Args {
         }
     }
 
-    fn nats(&self) -> Result<Option<ServerUrl>, Failure> {
-        if self.nats_url.is_empty() {
+    fn nats(&self) -> Result<Option<Nats>, Failure> {
+        let given = self.nats_url.clone();
+        if given.is_empty() {
             return Ok(None);
         }
-        let url = self.nats_url.parse();
-        url.map(Some).map_err(|error| Failure::usage(format!("--nats-url {error}")))
+        let url = given.parse().map_err(|error| Failure::usage(format!("--nats-url {error}")))?;
+        Ok(Some(Nats { url, given }))
     }
 }
 
@@ -610,6 +637,7 @@ mod tests {
             (format!("{rtp} ::1:5000"), ["--rtp-endpoint", "brackets"]),
             (format!("{rtp} :5000"), ["--rtp-endpoint", "there is no host"]),
             (format!("{rtp} 127.0.0.1:5000 --nats-url http://x"), ["--nats-url 'http://x'", "nats://"]),
+            (format!("{rtp} 127.0.0.1:5000 --record-dir /no/such"), ["--record-dir '/no/such'", "No such"]),
             (format!("{rtp} 127.0.0.1:5000 --dummy-width 8"), ["--dummy-width", "8 is not in 16..=16384"]),
             (format!("{rtmp} http://h/live/cam0"), ["--rtmp-url", "the scheme is 'http'"]),
             (format!("{rtmp} rtmp://127.0.0.1:0/live/cam0"), ["--rtmp-url", "the port '0' is not"]),

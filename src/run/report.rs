@@ -35,6 +35,13 @@ pub enum Event {
     Rtmp(Link),
     /// A recording.
     Recording(Format, Notice),
+    /// The NATS server came or went; the first attempt to reach it counts.
+    Nats {
+        /// Its address, without a password.
+        server: String,
+        /// Whether it is there.
+        up: bool,
+    },
     /// Something that the session goes on in spite of.
     Warning(String),
     /// The session is ending, for this reason.
@@ -59,6 +66,10 @@ impl Event {
             }
             Self::Rtmp(link) => format!("rtmp: {}", link.name()),
             Self::Recording(format, notice) => notice_text(*format, notice),
+            Self::Nats { server, up: true } => format!("NATS: connected to {server}"),
+            Self::Nats { server, up: false } => {
+                format!("NATS: no server at {server}; recording on request is off until it answers")
+            }
             Self::Warning(text) => format!("warning: {text}"),
             Self::Ending(why) => format!("ending: {why}"),
         }
@@ -83,6 +94,9 @@ impl Event {
                 json!({"event": "rtmp", "state": link.name(), "reason": reason, "wait_ms": wait})
             }
             Self::Recording(format, notice) => notice_json(*format, notice),
+            Self::Nats { server, up } => {
+                json!({"event": "nats", "server": server, "state": if *up { "up" } else { "away" }})
+            }
             Self::Warning(text) => json!({"event": "warning", "text": text}),
             Self::Ending(why) => json!({"event": "ending", "why": why}),
         }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cvmmap_ipc::Coherence;
 use gst::prelude::*;
 
-use super::bus::{Trouble, first_error};
+use super::bus::{Trouble, cause, first_error};
+use super::control::{Control, Identity};
 use super::encoder::EncoderSlot;
 use super::meter::Meter;
 use super::plan::{Codec, Input, Plan, Rtp};
@@ -45,6 +46,7 @@ pub struct Session {
     meter: Arc<Meter>,
     publisher: Option<Publisher>,
     recorder: Arc<Recorder>,
+    control: Option<Control>,
     camera: Camera,
     stop_camera: Arc<AtomicBool>,
     rtp: bool,
@@ -100,6 +102,8 @@ fn trunk(plan: &Plan) -> Result<Trunk, Failure> {
     if let Some(frames) = plan.max_frames {
         source = source.set("num-buffers", &frames.to_string());
     }
+    // An element without the property has no control plane.
+    source.wish("nats-url", plan.nats.as_ref().map_or("", |nats| &nats.given));
     // The wire does not tell a rate, and x265enc takes none that is unknown.
     let rate = Stage::caps(&format!("video/x-raw,framerate={}/1", plan.encoding.fps))?;
     let (parser, form) = match plan.encoding.codec {
@@ -194,6 +198,7 @@ impl Session {
             meter,
             publisher,
             recorder,
+            control: None,
             camera,
             stop_camera,
             rtp: plan.rtp.is_some(),
@@ -209,6 +214,7 @@ impl Session {
         if let Some(publisher) = &mut session.publisher {
             publisher.connect();
         }
+        session.control = start_control(plan, &session.recorder, &tell)?;
         Ok(session)
     }
 
@@ -284,10 +290,7 @@ impl Session {
             gst::MessageView::Error(error) => return Some(End::Failed(failure_of(Trouble::of(error)))),
             gst::MessageView::Eos(_) => return Some(End::Eos),
             gst::MessageView::Warning(warning) => {
-                // The last line of the debug text has the cause.
-                let cause =
-                    warning.debug().and_then(|debug| debug.split_once('\n').map(|(_, rest)| rest.to_owned()));
-                let cause = cause.map_or_else(String::new, |cause| format!(" ({})", cause.trim()));
+                let cause = cause(warning.debug()).map_or_else(String::new, |cause| format!(" ({cause})"));
                 let text = format!("{}: {}{cause}", name_of(message), warning.error());
                 if let Some(held_back) = self.warnings.take(&text, Instant::now()) {
                     let more =
@@ -354,6 +357,7 @@ impl Session {
         }
         // Files are made whole while the publisher says goodbye.
         self.recorder.close();
+        self.control = None;
         let link = self.publisher.as_ref().map(Publisher::link);
         if let Some(publisher) = &mut self.publisher {
             publisher.end();
@@ -471,6 +475,21 @@ fn add_rtmp(
     Ok(publisher)
 }
 
+/// The recorder on the control plane, where the session has one.
+fn start_control(
+    plan: &Plan,
+    recorder: &Arc<Recorder>,
+    tell: &Sender<Event>,
+) -> Result<Option<Control>, Failure> {
+    let Some(nats) = &plan.nats else { return Ok(None) };
+    let Some(identity) = Identity::of(&plan.input) else {
+        let rule = "the segment's name makes no subject, so recordings cannot be asked for";
+        let _ = tell.send(Event::Warning(format!("--shm-name: {rule}")));
+        return Ok(None);
+    };
+    Control::start(&nats.url, &identity, recorder, tell).map(Some)
+}
+
 /// The recorder looks at what passes `output`; it is no branch of the pipeline, and cannot hold it up.
 fn add_recorder(
     output: &gst::Pad,
@@ -487,6 +506,7 @@ fn add_recorder(
     };
     let recorder = Arc::new(Recorder::new(Surroundings {
         encoding: plan.encoding.clone(),
+        label: plan.input.label(),
         root,
         stamps,
         request_key_frame: Box::new(request_key_frame),

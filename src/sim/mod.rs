@@ -2,9 +2,13 @@
 
 //! `cvmmap-streamer sim`: a cv-mmap producer of test pictures, for demos and tests, with faults on request.
 
+mod bodies;
+mod camera;
+mod control;
 mod encoder;
 mod faults;
 mod log;
+mod replay;
 mod scene;
 
 use std::collections::BTreeMap;
@@ -15,14 +19,18 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use cvmmap_control::ServerUrl;
 use cvmmap_ipc::clock::unix_now_ns;
 use cvmmap_ipc::metadata::{Codec, Depth, DepthUnit, PixelFormat};
 use cvmmap_ipc::{FrameId, Metadata, Producer, ProducerError, SyncMessage, Target, Version};
 use serde::Serialize;
 
+use self::bodies::People;
+use self::control::{About, Command, Control};
 use self::encoder::AccessUnit;
 use self::faults::{Fault, Kind};
 use self::log::FramesLog;
+use self::replay::Replay;
 use self::scene::Scene;
 use crate::exit::{Failure, configuration};
 use crate::pattern::MIN_SIDE;
@@ -69,9 +77,21 @@ pub struct Args {
     /// Stop after this many frames, 0 = at SIGINT or SIGTERM
     #[arg(long, default_value_t = 0)]
     frames: u64,
-    /// What the frames are stamped with
-    #[arg(long, value_enum, default_value_t = Stamps::Unix)]
-    timestamps: Stamps,
+    /// What the frames are stamped with; by default Unix time, and media time of a replay
+    #[arg(long, value_enum)]
+    timestamps: Option<Stamps>,
+    /// Be a replay of a recording that is this long, in which clients of the control plane may seek; at its end it waits
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    replay: Option<f64>,
+    /// At the end of the replay begin anew, with a stream reset
+    #[arg(long = "loop", requires = "replay")]
+    looped: bool,
+    /// NATS server of the control plane: nats://[USER:PASSWORD@]HOST[:PORT], empty = off
+    #[arg(long, value_name = "URL", default_value = "")]
+    nats_url: String,
+    /// Publish so many bodies with each frame, over NATS
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(bodies::MOST)))]
+    bodies: u16,
     /// Stamp frames this much before their fill begins, as a sensor with a pipeline behind it does
     #[arg(long, default_value_t = 0, value_name = "MS")]
     stamp_age_ms: u64,
@@ -136,6 +156,11 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     Ok((width, height))
 }
 
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    seconds.ok_or_else(|| format!("'{text}' is not 0.001 to 86400"))
+}
+
 /// What is simulated, resolved from the arguments.
 #[derive(Debug)]
 pub struct Plan {
@@ -153,6 +178,9 @@ pub struct Plan {
     frames: u64,
     stamps: Stamps,
     stamp_age: Duration,
+    replay: Option<Replay>,
+    nats: Option<ServerUrl>,
+    bodies: u16,
     faults: Vec<Fault>,
     frames_log: Option<PathBuf>,
     json: bool,
@@ -184,6 +212,8 @@ impl Args {
             let message = format!("--metadata {version}: these planes need version {needed}");
             return Err(Failure::usage(message));
         }
+        let (replay, nats) = (self.replay()?, self.nats()?);
+        let usual = if replay.is_some() { Stamps::Media } else { Stamps::Unix };
         Ok(Plan {
             target: self.target,
             size: self.size,
@@ -212,11 +242,62 @@ impl Args {
             gop: self.gop,
             fps: self.fps,
             frames: self.frames,
-            stamps: self.timestamps,
+            stamps: self.timestamps.unwrap_or(usual),
             stamp_age: Duration::from_millis(self.stamp_age_ms),
+            replay,
+            nats,
+            bodies: self.bodies,
             faults: self.fault,
             frames_log: self.frames_log,
             json: self.json,
+        })
+    }
+
+    fn replay(&self) -> Result<Option<Replay>, Failure> {
+        let Some(seconds) = self.replay else { return Ok(None) };
+        if self.fps == 0.0 {
+            return Err(Failure::usage("--replay: a recording has a frame rate, so --fps is not 0"));
+        }
+        if self.timestamps == Some(Stamps::Unix) || self.stamp_age_ms > 0 {
+            return Err(Failure::usage("--replay: its frames are stamped with the recording's media time"));
+        }
+        Ok(Some(Replay::new(seconds, self.fps, self.looped)))
+    }
+
+    fn nats(&self) -> Result<Option<ServerUrl>, Failure> {
+        if self.nats_url.is_empty() {
+            return match self.bodies {
+                0 => Ok(None),
+                n => Err(Failure::usage(format!("--bodies {n}: they are published over NATS: --nats-url"))),
+            };
+        }
+        let url = self.nats_url.parse().map_err(|error| Failure::usage(format!("--nats-url {error}")))?;
+        Ok(Some(url))
+    }
+}
+
+impl Plan {
+    /// The control plane, where it is wanted.
+    fn control(&self) -> Result<Option<Control>, Failure> {
+        let Some(url) = self.nats.clone() else { return Ok(None) };
+        let about = About {
+            target: self.target.clone(),
+            url,
+            replay: self.replay,
+            media_time: self.stamps == Stamps::Media,
+            depth: self.depth.is_some(),
+            bodies: self.bodies > 0,
+        };
+        Control::start(about).map(Some)
+    }
+
+    /// Who is seen, where anybody is.
+    fn people(&self) -> Option<People> {
+        (self.bodies > 0).then(|| People {
+            count: self.bodies,
+            fps: self.fps as f32,
+            size: self.size,
+            label: self.target.instance().into(),
         })
     }
 }
@@ -256,6 +337,9 @@ impl Camera {
             frames: self.frames,
             stamps: Stamps::Unix,
             stamp_age: Duration::ZERO,
+            replay: None,
+            nats: None,
+            bodies: 0,
             faults: Vec::new(),
             frames_log: None,
             json: false,
@@ -312,9 +396,13 @@ struct Simulator {
     stop: Arc<AtomicBool>,
     /// `None` while a restart is under way.
     producer: Option<Producer>,
+    control: Option<Control>,
+    people: Option<People>,
     scene: Scene,
     /// The next frame count.
     count: u32,
+    /// The replay's next sample.
+    sample: u64,
     log: Option<FramesLog>,
     summary: Summary,
 }
@@ -324,11 +412,22 @@ impl Simulator {
         let scene = Scene::new(&plan)?;
         let producer = create(&plan.target, &scene)?;
         let log = plan.frames_log.as_deref().map(FramesLog::create).transpose()?;
+        let (control, people) = (plan.control()?, plan.people());
         let summary = Summary::default();
-        Ok(Self { plan, stop, producer: Some(producer), scene, count: 0, log, summary })
+        let producer = Some(producer);
+        Ok(Self { plan, stop, producer, control, people, scene, count: 0, sample: 0, log, summary })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
+        let result = self.publish_all();
+        // Before the names go.
+        if let Some(control) = &mut self.control {
+            control.offline();
+        }
+        result
+    }
+
+    fn publish_all(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let mut due = Instant::now();
         for n in 0.. {
@@ -341,6 +440,7 @@ impl Simulator {
             for kind in &struck {
                 self.before(*kind)?;
             }
+            let looped = self.wind();
             // Checked after the sleeps, so that none is followed by a frame too many.
             let last = self.plan.frames > 0 && n >= self.plan.frames;
             if last || self.stop.load(Ordering::Relaxed) {
@@ -348,18 +448,57 @@ impl Simulator {
             }
             let encoded = self.scene.encode(self.count)?;
             let mut metadata = self.scene.metadata(self.count, encoded.as_ref());
-            metadata.frame.timestamp_ns = match self.plan.stamps {
-                Stamps::Unix => unix_now_ns().saturating_sub(self.plan.stamp_age.as_nanos() as u64),
-                Stamps::Media => started.elapsed().as_nanos() as u64,
+            metadata.frame.timestamp_ns = match (self.plan.replay, self.plan.stamps) {
+                (Some(replay), _) => replay.stamp(self.sample),
+                (None, Stamps::Unix) => unix_now_ns().saturating_sub(self.plan.stamp_age.as_nanos() as u64),
+                (None, Stamps::Media) => started.elapsed().as_nanos() as u64,
             };
+            self.publish_bodies(metadata.frame)?;
             let published = self.publish(&metadata, encoded.as_ref(), &struck).map_err(configuration)?;
             if let Some(log) = &mut self.log {
                 log.frame(n, self.count, published)?;
             }
+            if let Some(control) = &mut self.control {
+                control.published(metadata.frame, looped || struck.contains(&Kind::Reset));
+            }
             self.after(metadata.frame, &struck).map_err(configuration)?;
             self.count = self.count.wrapping_add(1);
+            self.sample += 1;
         }
         self.log.as_mut().map_or(Ok(()), FramesLog::flush)
+    }
+
+    /// At the end of a replay: begins anew where it loops, which it tells, or else waits until somebody seeks back.
+    fn wind(&mut self) -> bool {
+        let Some(replay) = self.plan.replay else { return false };
+        while self.sample >= replay.samples && !self.stop.load(Ordering::Relaxed) {
+            if replay.looped {
+                (self.sample, self.count) = (0, 0);
+                return true;
+            }
+            self.sleep(NAP);
+        }
+        false
+    }
+
+    fn publish_bodies(&self, frame: FrameId) -> Result<(), Failure> {
+        if let Some((control, people)) = self.control.as_ref().zip(self.people.as_ref()) {
+            control.publish_bodies(people.packet(frame).map_err(configuration)?);
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Reset => self.count = 0,
+            Command::Seek(sample, landed) => {
+                let Some(replay) = self.plan.replay else { return };
+                // Frames of a recording have their places in it as their counts.
+                (self.sample, self.count) = (sample, sample as u32);
+                // Who asked may have given up.
+                let _ = landed.try_send(FrameId { count: self.count, timestamp_ns: replay.stamp(sample) });
+            }
+        }
     }
 
     /// Publishes a frame front to back as producers do, as slowly as the faults want; returns when, as Unix time.
@@ -416,16 +555,23 @@ impl Simulator {
             Kind::Stall(time) => self.sleep(time),
             Kind::Reset => self.count = 0,
             Kind::Restart(time) => {
+                if let Some(control) = &mut self.control {
+                    control.offline();
+                }
                 self.producer = None;
                 self.sleep(time);
                 self.count = 0;
                 self.producer = Some(create(&self.plan.target, &self.scene)?);
+                if let Some(control) = &mut self.control {
+                    control.again();
+                }
             }
             Kind::Grow(factor) => {
                 let (width, height) = self.plan.size;
                 self.plan.size =
                     (width.saturating_mul(factor).min(16384), height.saturating_mul(factor).min(16384));
                 self.scene = Scene::new(&self.plan)?;
+                self.people = self.plan.people();
             }
             _ => (),
         }
@@ -449,14 +595,19 @@ impl Simulator {
         Ok(())
     }
 
-    fn sleep(&self, time: Duration) {
+    /// Does what is asked for meanwhile.
+    fn sleep(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while !self.stop.load(Ordering::Relaxed) {
             let left = end.saturating_duration_since(Instant::now());
+            match self.control.as_ref().map(|control| control.command(left.min(NAP))) {
+                Some(Some(command)) => self.obey(command),
+                Some(None) => (),
+                None => sleep(left.min(NAP)),
+            }
             if left.is_zero() {
                 break;
             }
-            sleep(left.min(NAP));
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Setup {
     pub rtmp_arguments: Vec<String>,
     /// Somebody else serves RTMP at this port first.
     pub rtmp_port: Option<u16>,
+    /// The control plane's server, for producer and streamer.
+    pub nats_url: Option<String>,
 }
 
 impl Default for Setup {
@@ -63,6 +65,7 @@ impl Default for Setup {
             run_arguments: Vec::new(),
             rtmp_arguments: Vec::new(),
             rtmp_port: None,
+            nats_url: None,
         }
     }
 }
@@ -184,6 +187,9 @@ impl Line {
         args.push(log.display().to_string());
         for fault in &self.setup.faults {
             args.extend(["--fault".to_owned(), fault.clone()]);
+        }
+        if let Some(url) = &self.setup.nats_url {
+            args.extend(["--nats-url".to_owned(), url.clone()]);
         }
         self.sims.push(rig.start(&name, args)?);
         self.sim_logs.push(log);
@@ -390,8 +396,8 @@ fn stream(rig: &mut Rig, setup: &Setup, target: &str, rtp_port: u16, rtmp_port: 
         "run --uri cvmmap://{target} --codec {codec} --encoder {} --fps {fps} --bitrate {bitrate} --gop {gop} --json",
         rig.encoder
     ));
-    // Nobody is there to be asked.
-    args.push("--nats-url=".into());
+    // Empty: nobody is there to be asked.
+    args.push(format!("--nats-url={}", setup.nats_url.as_deref().unwrap_or_default()));
     args.extend(arguments(&format!("--ingest-idle-timeout-ms {}", LAST_RESORT.as_millis())));
     if setup.rtp {
         let sdp = rig.file(SDP);

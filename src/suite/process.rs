@@ -3,7 +3,9 @@
 //! Processes of this program with their output in files, which never outlive the row they are started in, nor the suite,
 //! however it ends.
 
+use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -37,6 +39,28 @@ pub fn die_with_suite() -> Result<(), Failure> {
         return Err(configuration(format!("{DIES_WITH}: process {} is not the parent", owner.display())));
     }
     Ok(())
+}
+
+/// The command of [`become_program`].
+pub const BECOME: &str = "become";
+
+/// Become another program, which dies with the suite
+#[derive(Debug, clap::Args)]
+pub struct BecomeArgs {
+    /// The program
+    program: PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Becomes another program: what [`die_with_suite`] asked for outlives that.
+///
+/// # Errors
+/// Where there is no such program.
+pub fn become_program(args: &BecomeArgs) -> Result<(), Failure> {
+    let error = Command::new(&args.program).args(&args.arguments).env_remove(DIES_WITH).exec();
+    Err(configuration(format!("{}: {error}", args.program.display())))
 }
 
 /// A running process, or one that has ended.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cvmmap_ipc::clock::unix_now_ns;
 
 use super::evidence::{Check, Number, Outcome, Relation, Row};
-use super::process::{Process, TICK};
+use super::process::{self, Process, TICK};
 
 /// Below the ports that systems give to outgoing connections (32768 and up on Linux): from those, another program's
 /// connection may take one between the look at it and the receiver's bind.
@@ -106,6 +106,18 @@ impl<'a> Rig<'a> {
     pub fn start(&mut self, name: &str, arguments: Vec<String>) -> Step<Process> {
         let process = Process::start(name, &arguments, &self.folder)?;
         self.commands.push(std::iter::once("cvmmap-streamer".to_owned()).chain(arguments).collect());
+        Ok(process)
+    }
+
+    /// Starts another program, which dies with the suite as this one does.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start_other(&mut self, name: &str, program: &Path, arguments: &[&str]) -> Step<Process> {
+        let mut become_it = vec![process::BECOME.to_owned(), program.display().to_string()];
+        become_it.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let process = Process::start(name, &become_it, &self.folder)?;
+        self.commands.push(become_it.split_off(1));
         Ok(process)
     }
 

@@ -11,6 +11,7 @@ pub mod mux_rig;
 pub mod nats;
 pub mod nats_peer;
 pub mod readers;
+pub mod recordings;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -268,6 +269,21 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// A channel that gets the downstream force-key-unit events from now on.
+pub fn force_key_units(consumer: &Consumer) -> std::sync::mpsc::Receiver<()> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let pad = consumer.source.static_pad("src").unwrap();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(event) = info.event()
+            && gst_video::DownstreamForceKeyUnitEvent::parse(event).is_ok()
+        {
+            let _ = send.send(());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    receive
 }
 
 /// The states that `cvmmapsrc-state` messages told, in order.

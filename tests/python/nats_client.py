@@ -169,7 +169,9 @@ async def main():
     async def ignore(_error):
         pass
 
-    client = await nats.connect(options.url, connect_timeout=5, error_cb=ignore)
+    # Who watches wants to be back before those who are watched.
+    back = dict(reconnect_time_wait=0.02, max_reconnect_attempts=-1)
+    client = await nats.connect(options.url, connect_timeout=5, error_cb=ignore, **back)
     try:
         await globals()[options.command](client, options)
     finally:

@@ -14,10 +14,12 @@
 use gst::glib;
 use gst::prelude::*;
 
+mod control;
 mod imp;
 mod settings;
+mod state;
 
-pub use settings::MetadataVersion;
+pub use settings::{MetadataVersion, Timestamps};
 
 glib::wrapper! {
     /// The `cvmmapsink` element.
@@ -27,7 +29,10 @@ glib::wrapper! {
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
-    MetadataVersion::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    {
+        MetadataVersion::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        Timestamps::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     // Never picked by itself: publishing is a decision.
     gst::Element::register(Some(plugin), "cvmmapsink", gst::Rank::NONE, CvMmapSink::static_type())
 }

@@ -16,11 +16,20 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
+mod actions;
+mod bodies;
+mod control;
+mod finish;
+mod frames;
 mod imp;
 mod pool;
+mod seek;
 mod settings;
 mod state;
+mod telling;
 
+pub(crate) use bodies::register_meta;
+pub use bodies::{BODIES_META, bodies_of};
 pub use settings::{CoherenceLevel, DepthUnitChoice, PlaneChoice, TimestampMode};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {

@@ -6,16 +6,17 @@ use gst::prelude::*;
 
 use super::CAT;
 
-/// Configures downstream's pool, or one of our own where that does not take our caps.
+/// Configures downstream's pool, or one of our own where that does not take our caps, or `own` says so.
 pub(super) fn choose(
     query: &mut gst::query::Allocation,
     info: &gst_video::VideoInfo,
+    own: bool,
 ) -> Result<(), gst::LoggableError> {
     let (caps, _) = query.get_owned();
     let caps = caps.ok_or_else(|| gst::loggable_error!(CAT, "allocation without caps"))?;
     let video_meta = query.find_allocation_meta::<gst_video::VideoMeta>().is_some();
     let (proposed, size, min, max) =
-        query.allocation_pools().next().unwrap_or((None, info.size() as u32, 0, 0));
+        query.allocation_pools().next().filter(|_| !own).unwrap_or((None, info.size() as u32, 0, 0));
     let allocator = query.allocation_params().next();
     let size = size.max(info.size() as u32);
 

@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use cvmmap_control::ServerUrl;
 use cvmmap_ipc::metadata::DepthUnit;
 use cvmmap_ipc::{Coherence, PlaneKind, ReaderConfig, Target};
 use gst::glib;
@@ -108,6 +109,9 @@ pub(super) struct Settings {
     pub timestamp_mode: TimestampMode,
     pub depth_unit: DepthUnitChoice,
     pub idle_timeout_ms: u32,
+    pub nats_url: Option<String>,
+    pub body_tracking: bool,
+    pub body_wait_ms: u32,
 }
 
 impl Default for Settings {
@@ -121,6 +125,9 @@ impl Default for Settings {
             timestamp_mode: TimestampMode::Arrival,
             depth_unit: DepthUnitChoice::Auto,
             idle_timeout_ms: 0,
+            nats_url: Some(cvmmap_control::DEFAULT_URL.into()),
+            body_tracking: false,
+            body_wait_ms: 0,
         }
     }
 }
@@ -150,6 +157,30 @@ impl Settings {
         Ok(config)
     }
 
+    /// The NATS server; `None` = off, `Err` as of [`Settings::reader_config`].
+    pub fn server(&self) -> Result<Option<ServerUrl>, String> {
+        match self.nats_url.as_deref() {
+            None | Some("") => Ok(None),
+            // Its text has the value, without what may be a password.
+            Some(url) => url.parse().map(Some).map_err(|error| format!("property 'nats-url' = {error}")),
+        }
+    }
+
+    /// The target key of the producer's subjects, and the instance that its messages name; `None`: any.
+    pub fn control_names(&self) -> Result<(String, Option<String>), String> {
+        let config = self.reader_config()?;
+        let key = match &self.shm_name {
+            Some(_) => config.shm_name.replace('.', "_"),
+            None => self.uri.parse().map(|target: Target| target.nats_target_key()).unwrap_or_default(),
+        };
+        Ok((key, config.label))
+    }
+
+    /// How long a buffer waits for its bodies.
+    pub fn body_wait(&self) -> Option<Duration> {
+        (self.body_tracking && self.body_wait_ms > 0).then(|| Duration::from_millis(self.body_wait_ms.into()))
+    }
+
     pub fn idle_timeout(&self) -> Option<Duration> {
         (self.idle_timeout_ms > 0).then(|| Duration::from_millis(self.idle_timeout_ms.into()))
     }
@@ -176,6 +207,9 @@ impl Settings {
             "timestamp-mode" => self.timestamp_mode = value.get().expect(TYPE),
             "depth-unit" => self.depth_unit = value.get().expect(TYPE),
             "idle-timeout" => self.idle_timeout_ms = value.get().expect(TYPE),
+            "nats-url" => self.nats_url = value.get().expect(TYPE),
+            "body-tracking" => self.body_tracking = value.get().expect(TYPE),
+            "body-wait" => self.body_wait_ms = value.get().expect(TYPE),
             name => unreachable!("property '{name}' is not in the table"),
         }
     }
@@ -190,6 +224,9 @@ impl Settings {
             "timestamp-mode" => self.timestamp_mode.to_value(),
             "depth-unit" => self.depth_unit.to_value(),
             "idle-timeout" => self.idle_timeout_ms.to_value(),
+            "nats-url" => self.nats_url.to_value(),
+            "body-tracking" => self.body_tracking.to_value(),
+            "body-wait" => self.body_wait_ms.to_value(),
             name => unreachable!("property '{name}' is not in the table"),
         }
     }
@@ -240,11 +277,47 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .default_value(defaults.idle_timeout_ms)
             .mutable_playing()
             .build(),
+        glib::ParamSpecString::builder("nats-url")
+            .nick("NATS URL")
+            .blurb(
+                "The server of the control plane: nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT] or tls://; empty = off. \
+                 The picture does not need it and never waits for it",
+            )
+            .default_value(defaults.nats_url.as_deref())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("body-tracking")
+            .nick("Body tracking")
+            .blurb(
+                "Put the bodies of each frame on its buffer (GstCvMmapBodiesMeta), and post each body packet as a \
+                 cvmmapsrc-bodies message",
+            )
+            .default_value(defaults.body_tracking)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("body-wait")
+            .nick("Body wait")
+            .blurb(
+                "Longest time in milliseconds that a buffer waits for its bodies, for producers that publish them \
+                 after the frame; part of the latency; 0 = the picture never waits",
+            )
+            .maximum(10_000)
+            .default_value(defaults.body_wait_ms)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("source-info")
+            .nick("Source info")
+            .blurb(
+                "What the producer says of itself over NATS: source-kind, timestamp-domain, flags and each of them by \
+                 name (can-seek, ...), timeline-start, timeline-end, duration (ns), and more; NULL = not known",
+            )
+            .read_only()
+            .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
             .blurb(
                 "frames, dropped, torn, retried, invalid, ignored-messages, resets, reopens, bytes, last-frame-count, \
-                 latency-last, latency-p50, latency-p99 (ns from the announcement to the push), and more",
+                 latency-last, latency-p50, latency-p99 (ns from the announcement to the push), nats (off, connecting, up, down), bodies, and more",
             )
             .read_only()
             .build(),
@@ -270,5 +343,27 @@ mod tests {
         assert_eq!((config.shm_name.as_str(), config.label), ("seg", None));
         let config = with(|_| ()).unwrap();
         assert_eq!(config.label.as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn the_server_may_be_off_and_its_password_is_nobodys_business() {
+        let server = |url: Option<&str>| {
+            let settings = Settings { nats_url: url.map(Into::into), ..Default::default() };
+            settings.server().map(|url| url.map(|url| url.to_string()))
+        };
+        assert_eq!((server(None), server(Some(""))), (Ok(None), Ok(None)));
+        assert_eq!(server(Some("nats://h:1")), Ok(Some("nats://h:1".into())));
+        let error = server(Some("http://user:hunter2@h")).unwrap_err();
+        assert!(error.starts_with("property 'nats-url' = 'http://***@h': it is nats://"), "{error}");
+    }
+
+    #[test]
+    fn subjects_follow_the_name_that_is_read() {
+        let names = |uri: &str, shm_name: Option<&str>| {
+            let shm_name = shm_name.map(Into::into);
+            Settings { uri: uri.into(), shm_name, ..Default::default() }.control_names().unwrap()
+        };
+        assert_eq!(names("cvmmap://cam.0", None), ("cvmmap_cam_0".into(), Some("cam.0".into())));
+        assert_eq!(names("cvmmap://cam.0", Some("/lab_a.b")), ("lab_a_b".into(), None));
     }
 }

@@ -8,30 +8,6 @@ use std::time::Duration;
 use cvmmap_ipc::clock::is_same_clock;
 use cvmmap_ipc::{Counters, FrameId};
 
-/// What `cvmmapsrc-state` messages tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// There is no segment, or nothing was ever announced.
-    Waiting,
-    /// Frames go out.
-    Streaming,
-    /// The segment is there, but nothing is announced any more.
-    Stalled,
-    /// The frame count went backwards: the producer was reset or restarted.
-    Reset,
-}
-
-impl State {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Streaming => "streaming",
-            Self::Stalled => "stalled",
-            Self::Reset => "reset",
-        }
-    }
-}
-
 /// Arrivals and capture delays of the last frames.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
@@ -182,7 +158,8 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    pub fn structure(&self) -> gst::Structure {
+    /// `resets`: those that the frame count shows, and those that events told of.
+    pub fn structure(&self, resets: u64) -> gst::Structure {
         let [last, p50, p99] = self.latencies.summary();
         let [capture_last, capture_p50, capture_p99] = self.capture_latencies.summary();
         let counters = &self.counters;
@@ -193,7 +170,7 @@ impl Stats {
             .field("retried", counters.retried)
             .field("invalid", counters.invalid)
             .field("ignored-messages", counters.ignored_messages)
-            .field("resets", counters.resets)
+            .field("resets", resets)
             .field("reopens", counters.reopens)
             .field("bytes", self.bytes)
             .field("last-frame-count", self.last_frame.map_or(0, |frame| frame.count))

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What goes wrong on purpose, and what must hold all the same. The control plane's fault (NATS away and back) comes
-//! with the control plane.
+//! What goes wrong on purpose, and what must hold all the same.
 //!
 //! - [`torn`]: a producer that is read while it writes;
 //! - [`stall`]: a server that does not read, and a streamer that does not run;
 //! - [`producer`]: resets, crashes, segments that shrink, pictures that grow;
-//! - [`wire`]: garbage, and a server that goes and comes back.
+//! - [`wire`]: garbage, and a server that goes and comes back;
+//! - [`nats`]: the control plane's server, which does the same.
 
+mod nats;
 mod producer;
 mod stall;
 mod torn;
@@ -30,6 +31,7 @@ pub const ROWS: &[Spec] = rows![
     ("size-change", 50, producer::grow),
     ("garbage", 90, wire::garbage),
     ("rtmp-restart", 60, wire::restart),
+    ("nats-restart", 60, nats::restart),
 ];
 
 /// Pictures until latency is back to normal, as the issue names it.

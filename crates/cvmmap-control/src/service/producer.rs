@@ -315,6 +315,10 @@ fn endpoints(prefix: &str, handler: &Arc<impl SourceHandler>, garbage: &OnGarbag
     ];
     for format in ["svo", "mcap"] {
         endpoints.extend(recorder_endpoints(prefix, format, Arc::new(NoRecorder), garbage.clone()));
+        let tail = format!("recorder.{format}.capabilities");
+        endpoints.push(Endpoint::new(prefix, &tail, garbage, |_: EmptyRequest| {
+            Err::<CapabilitiesResponse, _>(Refusal::unsupported())
+        }));
     }
     endpoints
 }
