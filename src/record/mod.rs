@@ -23,6 +23,7 @@ pub mod status;
 pub mod worker;
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -99,8 +100,11 @@ struct State {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    /// The file of this name is being made.
-    Starting(String),
+    /// The file of this name is being made; or not, if it was stopped meanwhile.
+    Starting {
+        path: String,
+        stopped: bool,
+    },
     Active(Arc<Recording>),
 }
 
@@ -121,15 +125,26 @@ impl Slot {
         }
     }
 
+    /// A file that is still being made is given up; tells its name.
+    fn give_up_start(&self) -> Option<String> {
+        match &mut self.lock().phase {
+            Phase::Starting { path, stopped } => {
+                *stopped = true;
+                Some(path.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the slot for a file of this name.
     fn reserve(&self, path: &str) -> Result<(), Refusal> {
         let mut state = self.lock();
         let recording = match &state.phase {
             Phase::Idle => {
-                state.phase = Phase::Starting(path.to_owned());
+                state.phase = Phase::Starting { path: path.to_owned(), stopped: false };
                 return Ok(());
             }
-            Phase::Starting(path) => return Err(Refusal::Busy(path.clone())),
+            Phase::Starting { path, .. } => return Err(Refusal::Busy(path.clone())),
             Phase::Active(recording) => recording.clone(),
         };
         drop(state);
@@ -221,11 +236,13 @@ impl Recorder {
         {
             let mut state = slot.lock();
             // Whoever ends the session looks at the slots after it has said so.
-            if self.ended.load(Ordering::Acquire) {
+            let ended = self.ended.load(Ordering::Acquire);
+            if ended || matches!(state.phase, Phase::Starting { stopped: true, .. }) {
                 drop(state);
                 drop(worker);
                 place.discard();
-                return Err(ending());
+                let stopped = || Refusal::Failed("it was stopped before it began".into());
+                return Err(if ended { ending() } else { stopped() });
             }
             state.phase = Phase::Active(recording);
         }
@@ -242,7 +259,12 @@ impl Recorder {
             let recording = worker.recording().clone();
             let format = slot.format;
             let tell = |notice| drop(around.events.send(Event::Recording(format, notice)));
-            let end = worker.run(&around.request_key_frame, &tell);
+            // A slot that is never given back could not even be stopped.
+            let end = catch_unwind(AssertUnwindSafe(|| worker.run(&around.request_key_frame, &tell)));
+            let end = end.unwrap_or_else(|_| {
+                recording.queue.abandon();
+                Notice::Failed(recording.set_error("the writer panicked".into()))
+            });
             drop(bodies);
             active.fetch_sub(1, Ordering::AcqRel);
             let last = Status::of(format, recording.queue.counts(), recording.progress_at_end());
@@ -262,7 +284,11 @@ impl Recorder {
     /// [`Refusal::NotRecording`]; [`Refusal::Late`] where the disk needs longer than a request may take: it ends all the
     /// same; [`Refusal::Failed`] where there is no file, or one that is not whole.
     pub fn stop(&self, format: Format) -> Result<Status, Refusal> {
-        let recording = self.slot(format).recording().ok_or(Refusal::NotRecording)?;
+        let slot = self.slot(format);
+        if let Some(path) = slot.give_up_start() {
+            return Err(Refusal::Late(format!("'{path}' is still being made; it is given up when it is")));
+        }
+        let recording = slot.recording().ok_or(Refusal::NotRecording)?;
         recording.queue.close();
         if !recording.wait(Instant::now() + STOPS_WITHIN) {
             let path = recording.progress().path;

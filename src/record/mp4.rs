@@ -20,6 +20,8 @@ const FRAGMENT_MS: &str = "1000";
 const TIMESCALE: u32 = 90_000;
 /// The last fragment takes no longer to be written.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// A file that failed is not waited for.
+const GIVEN_UP_WITHIN: Duration = Duration::from_millis(300);
 
 /// The file. The muxer is fed by hand, not by an `appsrc`: a call comes back when it has taken what it was given, or with
 /// the reason why it did not.
@@ -102,9 +104,9 @@ impl Mp4Track {
     }
 
     /// Takes the pipeline down. Where that hangs in the file system, the descriptor must not become another file's.
-    fn take_down(&mut self) -> Option<File> {
+    fn take_down(&mut self, patience: Duration) -> Option<File> {
         let file = self.file.take()?;
-        if teardown::stop(self.pipeline.clone().upcast()) {
+        if teardown::stop_within(self.pipeline.clone().upcast(), patience) {
             return Some(file);
         }
         std::mem::forget(file);
@@ -138,7 +140,8 @@ impl Track for Mp4Track {
 
     fn finish(mut self: Box<Self>) -> Result<File, String> {
         let ended = self.end();
-        let file = self.take_down();
+        // All is written: a machine that is busy takes nothing away from that.
+        let file = self.take_down(ENDS_WITHIN);
         ended?;
         file.ok_or_else(|| "the muxer does not stop".into())
     }
@@ -146,6 +149,6 @@ impl Track for Mp4Track {
 
 impl Drop for Mp4Track {
     fn drop(&mut self) {
-        drop(self.take_down());
+        drop(self.take_down(GIVEN_UP_WITHIN));
     }
 }

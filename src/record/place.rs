@@ -140,7 +140,14 @@ impl Place {
             Err(rustix::io::Errno::INVAL) => return Err(io::ErrorKind::AlreadyExists.into()),
             other => other?,
         }
-        Ok(())
+        // So that the name outlives a power cut, as the file does.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat(folder, ".", flags, Mode::empty()) {
+            Ok(folder) => Ok(rustix::fs::fsync(folder)?),
+            // A folder in which one may write, but not look.
+            Err(rustix::io::Errno::ACCESS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes the file that has not got its name.

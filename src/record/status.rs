@@ -17,7 +17,7 @@ pub enum Notice {
     Started(String),
     /// It goes on in this file, since the one before cannot hold what comes.
     Next(String),
-    /// The disk is late: pictures are dropped up to a key frame. Told once for a recording.
+    /// The disk is late: bodies are dropped, and pictures up to a key frame. Told once for a recording.
     Behind,
     /// The file is whole.
     Ended {
@@ -27,6 +27,10 @@ pub enum Notice {
         frames: u64,
         /// Pictures that are missing in them.
         dropped: u64,
+        /// Body packets in them.
+        bodies: u64,
+        /// Body packets that are missing.
+        bodies_dropped: u64,
         /// From the first picture to the last.
         length: Duration,
     },

@@ -68,6 +68,12 @@ impl Recording {
         Progress { over: true, ..self.progress() }
     }
 
+    /// It failed, and why.
+    pub fn set_error(&self, reason: String) -> String {
+        self.lock().error = Some(reason.clone());
+        reason
+    }
+
     /// Wakes those who wait for the end.
     pub fn set_over(&self) {
         self.lock().over = true;
@@ -116,16 +122,16 @@ impl Worker {
         let counts = self.recording.queue.counts();
         match result {
             Ok(()) => {
-                let Progress { path, written, skipped, .. } = self.recording.progress();
+                let Progress { path, written, skipped, bodies, .. } = self.recording.progress();
                 let length = self.span.map_or(0, |(first, last)| u64::try_from(last - first).unwrap_or(0));
                 let (dropped, length) = (counts.dropped + skipped, Duration::from_nanos(length));
-                Notice::Ended { path, frames: written, dropped, length }
+                let bodies_dropped = counts.bodies_dropped;
+                Notice::Ended { path, frames: written, dropped, bodies, bodies_dropped, length }
             }
             Err(reason) => {
                 self.track = None;
                 let reason = self.left_behind(reason);
-                self.recording.lock().error = Some(reason.clone());
-                Notice::Failed(reason)
+                Notice::Failed(self.recording.set_error(reason))
             }
         }
     }

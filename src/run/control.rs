@@ -10,6 +10,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use cvmmap_control::discovery::STREAMER;
 use cvmmap_control::proto::{RecordingStartRequest, RecordingStatusResponse};
 use cvmmap_control::service::{OnGarbage, RecorderHandler, Refusal, Service, recorder_endpoints};
 use cvmmap_control::{Connection, Link, ServerUrl, Subjects, Subscription};
@@ -21,8 +22,6 @@ use super::report::Event;
 use crate::exit::{Failure, configuration};
 use crate::record::{Format, Recorder, Status};
 
-/// Name of the micro service.
-const SERVICE: &str = "cvmmap_streamer";
 /// The same complaint is not told again before that: whoever is refused may ask again and again.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -114,7 +113,7 @@ impl Control {
                 recorder_endpoints(&subjects.streamer(), format.name(), handler.into(), garbage.clone());
             endpoints.extend(served);
         }
-        let service = Service::start(&connection, SERVICE, identity.metadata(), endpoints);
+        let service = Service::start(&connection, STREAMER, identity.metadata(), endpoints);
         Ok(Self { _service: service, _link: watch(&connection, tell) })
     }
 }

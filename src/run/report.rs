@@ -108,12 +108,17 @@ fn notice_text(format: Format, notice: &Notice) -> String {
         Notice::Started(path) => format!("recording: {format} to '{path}'"),
         Notice::Next(path) => format!("recording: {format} goes on in '{path}'"),
         Notice::Behind => {
-            format!("warning: recording: {format}: the disk is late, pictures are dropped up to a key frame")
+            format!("warning: recording: {format}: the disk is late, what comes is dropped up to a key frame")
         }
-        Notice::Ended { path, frames, dropped, length } => {
-            let dropped = if *dropped > 0 { format!(", {dropped} dropped") } else { String::new() };
+        Notice::Ended { path, frames, dropped, bodies, bodies_dropped, length } => {
+            let count = |count: u64, what: &str| {
+                if count > 0 { format!(", {count} {what}") } else { String::new() }
+            };
+            let more =
+                [(*dropped, "dropped"), (*bodies, "body packets"), (*bodies_dropped, "body packets dropped")];
+            let more: String = more.iter().map(|(n, what)| count(*n, what)).collect();
             let seconds = length.as_secs_f64();
-            format!("recording: {format} ended, '{path}': {frames} frames{dropped}, {seconds:.1} s")
+            format!("recording: {format} ended, '{path}': {frames} frames{more}, {seconds:.1} s")
         }
         Notice::Failed(reason) => format!("warning: recording: {format} failed: {reason}"),
     }
@@ -125,8 +130,9 @@ fn notice_json(format: Format, notice: &Notice) -> Value {
         Notice::Started(path) => json!({"state": "started", "path": path}),
         Notice::Next(path) => json!({"state": "next", "path": path}),
         Notice::Behind => json!({"state": "behind"}),
-        Notice::Ended { path, frames, dropped, length } => json!({
+        Notice::Ended { path, frames, dropped, bodies, bodies_dropped, length } => json!({
             "state": "ended", "path": path, "frames": frames, "dropped": dropped,
+            "bodies": bodies, "bodies_dropped": bodies_dropped,
             "seconds": length.as_secs_f64(),
         }),
         Notice::Failed(reason) => json!({"state": "failed", "reason": reason}),

@@ -12,13 +12,18 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Takes an element to NULL, and leaves it behind where that hangs; tells whether it stopped.
 pub fn stop(element: gst::Element) -> bool {
+    stop_within(element, PATIENCE)
+}
+
+/// As [`stop`], with another patience.
+pub fn stop_within(element: gst::Element, patience: Duration) -> bool {
     let name = element.name();
     let (done, stopped) = channel();
     std::thread::spawn(move || {
         let _ = element.set_state(gst::State::Null);
         let _ = done.send(());
     });
-    let stopped = stopped.recv_timeout(PATIENCE).is_ok();
+    let stopped = stopped.recv_timeout(patience).is_ok();
     if !stopped {
         gst::warning!(gst::CAT_DEFAULT, "{name} does not stop; it is left behind");
     }
