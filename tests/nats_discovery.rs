@@ -152,6 +152,8 @@ fn what_is_found_both_ways_is_one_device() {
     let found = wait_device(&provider, &name, found_by("nats+shm"));
     assert_eq!(provider.devices().iter().filter(|device| device.display_name() == name).count(), 1);
     assert_eq!(field(&found, "cvmmap.nats-key"), Some(format!("cvmmap_{}", name.replace('.', "_"))));
+    let element = found.create_element(None).unwrap();
+    assert_eq!(element.property::<String>("nats-url"), nats.url());
     assert_eq!(plays(&found), (160, 120));
     // The server's end is not the producer's.
     nats.kill();
