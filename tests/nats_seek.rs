@@ -269,7 +269,8 @@ fn a_seek_in_paused_is_where_playing_begins() {
     let _ = player.pipeline.state(gst::ClockTime::from_seconds(5));
     assert!(player.seek(MS * 10_000));
     assert_eq!(player.source.query_position::<gst::ClockTime>(), Some(MS * 10_000));
-    assert_eq!(player.pipeline.query_position::<gst::ClockTime>(), Some(MS * 10_000));
+    let position = || player.pipeline.query_position::<gst::ClockTime>();
+    wait_for("the segment to pass the queue", || position() == Some(MS * 10_000));
     player.forget();
     player.pipeline.set_state(gst::State::Playing).unwrap();
     let first = player.next();

@@ -124,7 +124,7 @@ fn what_is_garbage_or_of_others_disturbs_nothing() {
     let uri = format!("uri=cvmmap://{target}");
     let with = Consumer::new(&format!("{uri} body-tracking=true nats-url={}", nats.url()));
     let without = Consumer::new(&format!("{uri} nats-url=\"\""));
-    let pullers = (Puller::of(&with), Puller::of(&without));
+    let _pullers = (Puller::of(&with), Puller::of(&without));
     let logged = log_lines("over NATS came");
     let args = "--fps 30 --bodies 1 --garbage --unknown-fields --slow 1000";
     let mut producer = Producer::start(&target, &nats.url(), args);
@@ -145,9 +145,7 @@ fn what_is_garbage_or_of_others_disturbs_nothing() {
     assert!(dropped.0 <= dropped.1 + 3, "{dropped:?}");
     assert_eq!((with.stat("resets"), with.stat("invalid-events") > 0), (0, true));
     assert_eq!(lived(&with.messages()), [""; 0]);
-    let _ = pullers;
-    let mut lines = logged.lock().unwrap().clone();
-    lines.retain(|line| line.contains(&with.source.name().to_string()) || !line.is_empty());
+    let lines = logged.lock().unwrap().clone();
     // One for each kind: events, bodies, answers.
     assert!((2..=3).contains(&lines.len()), "{lines:#?}");
 }

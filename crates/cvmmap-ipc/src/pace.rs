@@ -21,6 +21,10 @@ use crate::sync::FrameId;
 const INTERVALS: usize = 256;
 /// One interval in so many may be shorter than the pace: a hiccup of a producer, and a burst after it to catch up.
 const BURSTS: usize = 16;
+/// No producer becomes so many times as fast from one frame to the next.
+const FASTER: u64 = 8;
+/// A gap of more frames than this says nothing of a pace that is unknown.
+const MISSED_AT_ONCE: u32 = 8;
 const ARRIVALS: usize = 32;
 /// Of stamps of another clock fewer are used, since that clock drifts.
 const FOREIGN_ARRIVALS: usize = 8;
@@ -64,7 +68,16 @@ impl Pace {
             && frame.count > last.count
             && let Some(elapsed) = time.checked_sub(since)
         {
-            push(&mut self.intervals, INTERVALS, elapsed / u64::from(frame.count - last.count));
+            let frames = frame.count - last.count;
+            let interval = elapsed / u64::from(frames);
+            // A count that jumps with a seek of a replay's is no row of frames that were missed.
+            let missed = match self.intervals.iter().min() {
+                Some(least) => interval >= least / FASTER,
+                None => frames <= MISSED_AT_ONCE,
+            };
+            if frames == 1 || missed {
+                push(&mut self.intervals, INTERVALS, interval);
+            }
         }
     }
 
@@ -174,6 +187,23 @@ mod tests {
         assert_eq!(pace.due(START, START), Some(START));
         // Fast ones too, whose wake-up and copy take no time at all.
         assert_eq!(paced(134_000, 118_000).due(START, START), Some(START));
+    }
+
+    #[test]
+    fn a_count_that_jumps_with_a_seek_is_no_pace() {
+        let observe = |pace: &mut Pace, count, ms| {
+            pace.observe(FrameId { count, timestamp_ns: u64::from(count) * 40 * MS }, Some(START + ms * MS));
+        };
+        // Media time. The second frame that is seen was sought already.
+        let mut pace = Pace::default();
+        observe(&mut pace, 2, 0);
+        observe(&mut pace, 300, 40);
+        assert!(!pace.is_known());
+        observe(&mut pace, 301, 80);
+        assert_eq!(pace.due(1, START), Some(START + 10 * MS));
+        observe(&mut pace, 450, 120);
+        observe(&mut pace, 452, 200);
+        assert_eq!(pace.due(1, START), Some(START + 10 * MS));
     }
 
     #[test]

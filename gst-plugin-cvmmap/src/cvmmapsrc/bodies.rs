@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cvmmap_control::{Body, BodyPacket, names};
+use cvmmap_control::BodyPacket;
 use cvmmap_ipc::FrameId;
 
+use super::body_message::{Detail, describe, message};
 use super::control::{Payload, count};
 use super::imp::CvMmapSrc;
 
@@ -133,68 +134,11 @@ impl Bodies {
     }
 }
 
-/// A packet's bytes in a message that counts as unread for as long as it lives.
-struct Marked(Bytes, #[allow(dead_code)] Arc<()>);
-
-impl AsRef<[u8]> for Marked {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-fn floats<const N: usize>(values: &[f32; N]) -> gst::Array {
-    gst::Array::new(values)
-}
-
-/// Flat: all numbers of the first, then of the second.
-fn rows<const N: usize>(rows: &[[f32; N]]) -> gst::Array {
-    gst::Array::new(rows.as_flattened())
-}
-
-fn body_structure(body: &Body) -> gst::Structure {
-    let joints = usize::from(body.keypoint_count);
-    let names = (names::TRACKING_STATES, names::ACTION_STATES);
-    gst::Structure::builder("body")
-        .field("id", body.id)
-        .field("tracking-state", names.0.name_or_unknown(body.tracking_state.into()))
-        .field("action-state", names.1.name_or_unknown(body.action_state.into()))
-        .field("confidence", body.confidence)
-        .field("position", floats(&body.position))
-        .field("velocity", floats(&body.velocity))
-        .field("dimensions", floats(&body.dimensions))
-        .field("bounding-box-2d", rows(&body.bounding_box_2d))
-        .field("bounding-box-3d", rows(&body.bounding_box_3d))
-        .field("keypoints-2d", rows(&body.keypoint_2d[..joints]))
-        .field("keypoints-3d", rows(&body.keypoint_3d[..joints]))
-        .field("keypoint-confidence", gst::Array::new(&body.keypoint_confidence[..joints]))
-        .field("head-bounding-box-2d", rows(&body.head_bounding_box_2d))
-        .field("head-bounding-box-3d", rows(&body.head_bounding_box_3d))
-        .field("head-position", floats(&body.head_position))
-        .field("global-root-orientation", floats(&body.global_root_orientation))
-        .build()
-}
-
-/// Sets the fields of the meta and of the message, which are the same.
-fn describe(structure: &mut gst::StructureRef, packet: &BodyPacket, bytes: gst::Buffer) {
-    let header = &packet.header;
-    structure.set("frame-count", header.frame_count);
-    structure.set("timestamp", header.timestamp_ns);
-    structure.set("sdk-timestamp", header.sdk_timestamp_ns);
-    structure.set("label", &header.label);
-    let named = |names: names::Names, number: u8| names.name_or_unknown(number.into());
-    structure.set("coordinate-system", named(names::COORDINATE_SYSTEMS, header.coordinate_system));
-    structure.set("reference-frame", named(names::REFERENCE_FRAMES, header.reference_frame));
-    structure.set("joints", header.joints() as u32);
-    structure.set("flags", u32::from(header.flags));
-    structure.set("body-count", u32::from(header.body_count));
-    structure.set("bodies", gst::Array::new(packet.bodies().map(|body| body_structure(&body))));
-    structure.set("packet", bytes);
-}
-
 /// Puts a packet on the buffer of its frame.
 pub(super) fn attach(buffer: &mut gst::BufferRef, packet: &BodyPacket) {
     let mut meta = gst::meta::CustomMeta::add(buffer, BODIES_META).expect("registered with the plugin");
-    describe(meta.mut_structure(), packet, gst::Buffer::from_slice(packet.bytes().clone()));
+    let bytes = gst::Buffer::from_slice(packet.bytes().clone());
+    describe(meta.mut_structure(), packet, Detail::Full, bytes);
 }
 
 impl CvMmapSrc {
@@ -215,20 +159,19 @@ impl CvMmapSrc {
         if !label.is_empty() && control.instance.as_ref().is_some_and(|instance| instance != label) {
             return;
         }
-        let mark = {
-            let mut bodies = self.bodies.lock().unwrap();
-            bodies.insert(packet.clone(), Instant::now());
-            bodies.mark()
-        };
+        self.bodies.lock().unwrap().insert(packet.clone(), Instant::now());
         if self.settings.lock().unwrap().body_wait().is_some() {
             self.nudge();
         }
-        if let Some(mark) = mark {
-            let mut message = gst::Structure::new_empty("cvmmapsrc-bodies");
-            let bytes = gst::Buffer::from_slice(Marked(packet.bytes().clone(), mark));
-            describe(&mut message, &packet, bytes);
-            self.post(message);
+        if !control.teller.as_ref().is_some_and(|teller| teller.tell(packet)) {
+            self.bodies.lock().unwrap().counts.untold += 1;
         }
+    }
+
+    /// Posts a packet's message, unless there are enough that nobody has read.
+    pub(super) fn post_bodies(&self, packet: &BodyPacket, detail: Detail) {
+        let Some(mark) = self.bodies.lock().unwrap().mark() else { return };
+        self.post(message(packet, detail, mark));
     }
 }
 

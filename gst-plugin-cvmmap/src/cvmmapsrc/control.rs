@@ -18,6 +18,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::CAT;
+use super::body_message::Teller;
 use super::imp::CvMmapSrc;
 use super::settings::Settings;
 use super::telling::Telling;
@@ -28,6 +29,8 @@ pub(super) struct Control {
     /// Also the label of messages; `None` takes any.
     pub instance: Option<String>,
     info: InfoFollower,
+    /// Where bodies are tracked.
+    pub teller: Option<Teller>,
     /// What others had lost on the same connection before.
     lost_before: u64,
     _subscriptions: Vec<Subscription>,
@@ -120,13 +123,17 @@ impl CvMmapSrc {
         let mut subscriptions = vec![connection.watch(self.callback(Self::link_changed))];
         let mut take = self.callback(Self::take_event);
         subscriptions.push(connection.subscribe(&subjects.status(), move |_, payload| take(payload)));
+        let mut teller = None;
         if settings.body_tracking {
+            let started =
+                Teller::start(&self.obj()).map_err(|error| refused(format!("body tracking: {error}")))?;
+            teller = Some(started);
             let mut take = self.callback(Self::take_packet);
             subscriptions.push(connection.subscribe(&subjects.body(), move |_, payload| take(payload)));
         }
         let info = InfoFollower::start(source.clone(), self.callback(Self::take_info));
         let lost_before = connection.lost_messages();
-        let control = Control { source, instance, info, lost_before, _subscriptions: subscriptions };
+        let control = Control { source, instance, info, teller, lost_before, _subscriptions: subscriptions };
         *self.control.lock().unwrap() = Some(control.into());
         Ok(())
     }

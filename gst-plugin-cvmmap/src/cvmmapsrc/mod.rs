@@ -18,6 +18,7 @@ use gst::prelude::*;
 
 mod actions;
 mod bodies;
+mod body_message;
 mod control;
 mod finish;
 mod frames;
