@@ -234,6 +234,34 @@ fn both_formats_are_started_watched_and_stopped() {
 }
 
 #[test]
+fn people_record_with_the_control_command() {
+    let _alone = alone();
+    let nats = Nats::start();
+    let target = unique("rec");
+    let _sim = sim(&target, "--size 160x120");
+    let streaming = Streamer::start(&target, &nats.url(), "");
+    streaming.wait_until_it_answers();
+    let control = |line: &str| {
+        let mut command = streamer();
+        command.args(["control", "--nats-url", &nats.url(), &target, "record"]).args(line.split(' '));
+        let output = run(&mut command);
+        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+    };
+    for (format, name) in [("mp4", "a.mp4"), ("mcap --streamer", "a.mcap")] {
+        let (started, said) = control(&format!("start --format {format} --path {name}"));
+        assert!(started, "{said}");
+        streaming.wait_for_frames(format.split(' ').next().unwrap(), 20);
+        let (again, said) = control(&format!("start --format {format} --path b"));
+        assert!(!again && said.contains("busy: recording to"), "{said}");
+        let (stopped, said) = control(&format!("stop --format {format}"));
+        assert!(stopped || said.contains("still being written"), "{said}");
+        wait_for("the file", || streaming.path(name).exists());
+    }
+    assert!(show(&streaming.path("a.mp4"), None).pictures.len() >= 20);
+    assert_whole(&mcap(&streaming.path("a.mcap"), None));
+}
+
+#[test]
 fn what_is_refused_has_the_contracts_code_and_disturbs_nothing() {
     let _alone = alone();
     let nats = Nats::start();
