@@ -53,6 +53,7 @@ faults: build
 bench: build
 	$(CARGO) bench --locked --bench flv
 	$(CARGO) bench --locked --bench cvmmap
+	$(CARGO) bench --locked --bench control
 	$(CARGO) bench --locked --bench stream
 
 # Twenty thousand frames and what they cost; minutes.

@@ -10,7 +10,7 @@ use crate::redact;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// A configuration that cannot work, or an input or output that failed.
+    /// A configuration that cannot work, an input or output that failed, a request that is refused or nobody answers.
     Configuration = 1,
     /// Arguments that clap refuses, or that contradict each other.
     Usage = 2,
@@ -22,7 +22,7 @@ pub enum Exit {
     Pipeline = 5,
     /// The receiver saw another codec or RTMP mode.
     RtmpMode = 6,
-    /// The receiver saw bytes that break the protocol.
+    /// The receiver saw bytes that break the protocol, or an answer over NATS cannot be read.
     Protocol = 7,
     /// Nothing happened in time.
     Timeout = 124,

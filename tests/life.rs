@@ -363,7 +363,9 @@ fn next_sync_refuses_media_time_by_name() {
     // The other levels take it, and have no Unix time to tell of.
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
     let sample = consumer.sample();
-    assert!(sample.buffer().unwrap().meta::<gst::ReferenceTimestampMeta>().is_none());
+    let meta = sample.buffer().unwrap().meta::<gst::ReferenceTimestampMeta>().unwrap();
+    assert!(meta.reference().is_subset(&gst::Caps::new_empty_simple("timestamp/x-cvmmap-media")));
+    assert!(meta.timestamp() < gst::ClockTime::from_seconds(3600), "since its first frame");
 }
 
 #[test]

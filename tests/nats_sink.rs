@@ -239,6 +239,41 @@ fn a_reset_by_request_restarts_the_count_and_is_no_event() {
 }
 
 #[test]
+fn the_next_file_is_a_reset_and_other_caps_are_none() {
+    let nats = Nats::start();
+    let part = |frames: u32, width: u32| {
+        format!("videotestsrc num-buffers={frames} ! video/x-raw,format=BGR,width={width},height=48 ! c.")
+    };
+    let before = format!("concat name=c {} {}  c. ! identity", part(10, 64), part(5, 128));
+    let sink = Sink::new(&before, "", &nats.url());
+    // Answers nothing before it is connected, and the stream is short.
+    sink.set_state(gst::State::Paused);
+    sink.wait_for_link("up");
+    let seen = watch(&nats.url(), &[&sink.subject("status")]);
+    sink.set_state(gst::State::Playing);
+    let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
+    let bus = sink.pipeline.bus().unwrap();
+    let end = bus.timed_pop_filtered(patience, &[gst::MessageType::Eos, gst::MessageType::Error]).unwrap();
+    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+    wait_for_events(&seen, &[ONLINE, RESET]);
+    let stats = sink.stats();
+    assert_eq!((stats.get("frames"), stats.get("resets")), (Ok(15_u64), Ok(1_u64)), "{stats}");
+    assert_eq!(sink.published().unwrap().count, 4);
+    // The next size of the same stream.
+    let live = "videotestsrc is-live=true ! capsfilter name=f caps=video/x-raw,format=BGR,width=64,height=48";
+    let live = Sink::new(live, "", &nats.url());
+    live.set_state(gst::State::Playing);
+    wait_for("frames", || live.frames() > 3);
+    let larger =
+        gst::Caps::builder("video/x-raw").field("format", "BGR").field("width", 128).field("height", 48);
+    live.pipeline.by_name("f").unwrap().set_property("caps", larger.build());
+    wait_for("other caps", || live.stats().get("caps-changes") == Ok(2_u64));
+    let before = live.frames();
+    wait_for("frames", || live.frames() > before + 3);
+    assert_eq!(live.stats().get("resets"), Ok(0_u64));
+}
+
+#[test]
 fn garbage_is_refused_by_its_code_and_nothing_else_is_disturbed() {
     let nats = Nats::start();
     let url = nats.url();

@@ -59,7 +59,7 @@ pub struct Channel {
 /// One picture of a video channel.
 #[derive(Debug)]
 pub struct Picture<'a> {
-    /// When it was captured: Unix time in ns.
+    /// When it was captured, in ns of the producer's clock.
     pub time_ns: u64,
     /// Name of the camera's frame of reference.
     pub frame_id: &'a str,
@@ -154,7 +154,7 @@ impl<W: Write> Writer<W> {
         self.keep_up()
     }
 
-    /// Appends a body packet as it came; `time_ns` is Unix time in ns.
+    /// Appends a body packet as it came; `time_ns` is of the producer's clock.
     ///
     /// # Errors
     /// As [`Writer::video`].

@@ -55,7 +55,7 @@ impl AnnexB {
         Ok(Self { into, parser, _out: out, units, caps: None })
     }
 
-    /// The access unit on the wire; its time is `capture_ns`.
+    /// The access unit on the wire.
     ///
     /// # Errors
     /// What the parser does with what it does not understand.
@@ -69,7 +69,7 @@ impl AnnexB {
             self.caps = Some(unit.caps.clone());
         }
         let mut buffer = unit.buffer.clone();
-        let time = gst::ClockTime::from_nseconds(unit.capture_ns);
+        let time = gst::ClockTime::from_nseconds(unit.pts.max(0) as u64);
         let writable = buffer.make_mut();
         writable.set_pts(time);
         writable.set_dts(time);

@@ -51,7 +51,7 @@ impl McapTrack {
 
     fn picture(&mut self, unit: &Unit) -> Result<(), String> {
         let buffer = self.convert.convert(unit)?;
-        let time_ns = self.last_ns.map_or(unit.capture_ns, |last| unit.capture_ns.max(last + 1));
+        let time_ns = self.last_ns.map_or(unit.time_ns, |last| unit.time_ns.max(last.saturating_add(1)));
         self.last_ns = Some(time_ns);
         let bytes = buffer.into_mapped_buffer_readable().map_err(|_| "a picture cannot be read")?;
         let picture = Picture {
@@ -68,9 +68,7 @@ impl Track for McapTrack {
     fn fits(&self, item: &Item) -> bool {
         match (item, self.last_ns) {
             // Whoever reads the file needs a key frame first.
-            (Item::Video(unit), Some(last)) => {
-                !unit.key || last <= unit.capture_ns.saturating_add(STEP_BACK_NS)
-            }
+            (Item::Video(unit), Some(last)) => !unit.key || last <= unit.time_ns.saturating_add(STEP_BACK_NS),
             _ => true,
         }
     }
@@ -116,7 +114,7 @@ mod tests {
         let units = std::iter::from_fn(|| sink.pull_sample().ok()).map(|sample| {
             let buffer = sample.buffer_owned().unwrap();
             let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-            Unit { buffer, caps: sample.caps_owned().unwrap(), pts: 0, dts: 0, key, capture_ns: 0 }
+            Unit { buffer, caps: sample.caps_owned().unwrap(), pts: 0, dts: 0, key, time_ns: 0 }
         });
         let units = units.collect();
         pipeline.set_state(gst::State::Null).unwrap();
@@ -130,9 +128,9 @@ mod tests {
         let options = McapOptions::default();
         let mut track = McapTrack::new(path.reopen().unwrap(), Codec::H264, &options).unwrap();
         let mut refused = None;
-        for (n, capture_ns) in captures.iter().enumerate() {
+        for (n, time_ns) in captures.iter().enumerate() {
             let mut unit = units.remove(0);
-            (unit.capture_ns, unit.key) = (*capture_ns, keys.contains(&n));
+            (unit.time_ns, unit.key) = (*time_ns, keys.contains(&n));
             let item = Item::Video(unit);
             if !track.fits(&item) {
                 refused = Some(n);
@@ -157,5 +155,7 @@ mod tests {
         // A replay that begins anew: with a key frame, another file does.
         let (replay, refused) = times(&[at(10), at(11), at(3), at(4)], &[0, 3]);
         assert_eq!((replay, refused), (vec![at(10), at(11), at(11) + 1], Some(3)));
+        // Stamps that are no times at all.
+        assert_eq!(times(&[u64::MAX - 1, u64::MAX - 1, 5], &[0]).0, [u64::MAX - 1, u64::MAX, u64::MAX]);
     }
 }

@@ -316,14 +316,14 @@ impl Recorder {
         };
         let pts = running(buffer.pts())?;
         let shown = u64::try_from(pts).unwrap_or_default();
-        let capture = || self.around.stamps.find(shown).or_else(|| arrival_time(pad, shown));
+        let time = || self.around.stamps.find(shown).or_else(|| arrival_time(pad, shown));
         Some(Unit {
             buffer: buffer.clone(),
             caps: pad.current_caps()?,
             pts,
             dts: running(buffer.dts()).unwrap_or(pts).min(pts),
             key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
-            capture_ns: capture().unwrap_or_else(unix_now_ns),
+            time_ns: time().unwrap_or_else(unix_now_ns),
         })
     }
 
@@ -335,9 +335,8 @@ impl Recorder {
         let packet = self.checked(packet).inspect_err(|_| {
             self.bodies_refused.fetch_add(1, Ordering::Relaxed);
         })?;
-        // Without any stamp, the arrival is all that is known.
-        let time_ns = Some(packet.header.time_ns()).filter(|time| *time > 0).unwrap_or_else(unix_now_ns);
-        self.offer(Format::Mcap, Item::Bodies(Bodies { time_ns, packet: packet.bytes().clone() }));
+        let bodies = Bodies { time_ns: packet.header.time_ns(), packet: packet.bytes().clone() };
+        self.offer(Format::Mcap, Item::Bodies(bodies));
         Ok(())
     }
 
@@ -486,7 +485,7 @@ mod tests {
         fn offer(&self, pts: i64, key: bool) {
             let buffer = gst::Buffer::from_mut_slice(vec![0; 1000]);
             let caps = gst::Caps::new_empty_simple("video/x-h264");
-            let unit = Unit { buffer, caps, pts, dts: pts, key, capture_ns: 0 };
+            let unit = Unit { buffer, caps, pts, dts: pts, key, time_ns: 0 };
             self.recorder.offer(Format::Mp4, Item::Video(unit));
         }
 

@@ -31,14 +31,14 @@ pub struct Unit {
     pub dts: i64,
     /// Decoding can begin here.
     pub key: bool,
-    /// When the picture was captured: Unix time in ns.
-    pub capture_ns: u64,
+    /// When the picture was captured, in ns: the producer's stamp, of whatever clock; Unix time where it has none.
+    pub time_ns: u64,
 }
 
 /// One body packet, checked.
 #[derive(Debug, Clone)]
 pub struct Bodies {
-    /// When it was seen, in ns.
+    /// When it was seen, in ns of the producer's clock.
     pub time_ns: u64,
     /// As it came.
     pub packet: Bytes,
@@ -216,7 +216,7 @@ mod tests {
         gst::init().unwrap();
         let buffer = gst::Buffer::from_mut_slice(vec![0; bytes]);
         let caps = gst::Caps::new_empty_simple("video/x-h264");
-        Item::Video(Unit { buffer, caps, pts, dts: pts, key, capture_ns: 0 })
+        Item::Video(Unit { buffer, caps, pts, dts: pts, key, time_ns: 0 })
     }
 
     fn bodies(bytes: usize) -> Item {

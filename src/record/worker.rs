@@ -85,6 +85,8 @@ impl Recording {
 /// What the thread has.
 pub struct Worker {
     recording: Arc<Recording>,
+    /// Of the first file, after which the others are named.
+    first: Place,
     place: Place,
     track: Option<Box<dyn Track>>,
     open: Opener,
@@ -97,7 +99,8 @@ pub struct Worker {
 impl Worker {
     /// With the first file, which was made already.
     pub fn new(recording: Arc<Recording>, place: Place, track: Box<dyn Track>, open: Opener) -> Self {
-        Self { recording, place, track: Some(track), open, begun: false, span: None }
+        let first = place.clone();
+        Self { recording, first, place, track: Some(track), open, begun: false, span: None }
     }
 
     /// What it writes.
@@ -175,7 +178,7 @@ impl Worker {
 
     fn next_file(&mut self, tell: &dyn Fn(Notice)) -> Result<(), String> {
         self.finish_file()?;
-        let place = self.place.next().map_err(|error| error.to_string())?;
+        let place = self.first.next().map_err(|error| error.to_string())?;
         let file = place.create().map_err(|refusal| refusal.to_string())?;
         self.place = place;
         self.track = Some((self.open)(file)?);

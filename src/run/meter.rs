@@ -9,7 +9,7 @@ use cvmmap_ipc::clock::unix_now_ns;
 use gst::prelude::*;
 use serde::Serialize;
 
-use super::stamps::{INSIDE, Stamps, capture_time, running_time};
+use super::stamps::{INSIDE, Stamps, capture_time, running_time, stamp};
 
 /// Percentiles are of so many pictures.
 const WINDOW: usize = 1024;
@@ -88,8 +88,8 @@ impl Meter {
         self.watch(pad, move |meter, pad, buffer| {
             let running = running_time(pad, buffer);
             let capture = capture_time(pad, buffer, running);
-            if let (Some(running), Some(capture)) = (running, capture) {
-                stamps.remember(running, capture);
+            if let Some(running) = running {
+                stamps.remember(running, stamp(buffer));
             }
             let mut state = meter.lock();
             state.totals.frames_encoded += 1;

@@ -35,7 +35,7 @@ pub struct Args {
     /// The producer's sync endpoint, in place of --uri
     #[arg(long, value_name = "URI", requires = "shm_name")]
     zmq_endpoint: Option<String>,
-    /// NATS server over which recordings are asked for; an empty value switches that off
+    /// NATS server of the control plane, over which recordings are asked for; an empty value switches it off
     #[arg(long, value_name = "URL", default_value = "nats://localhost:4222")]
     nats_url: String,
     /// Recordings lie in this folder or below it, and relative paths are against it [default: anywhere, and the working

@@ -102,8 +102,10 @@ fn trunk(plan: &Plan) -> Result<Trunk, Failure> {
     if let Some(frames) = plan.max_frames {
         source = source.set("num-buffers", &frames.to_string());
     }
-    // An element without the property has no control plane.
-    source.wish("nats-url", plan.nats.as_ref().map_or("", |nats| &nats.given));
+    let nats = plan.nats.as_ref().map_or("", |nats| &nats.given);
+    if nats != cvmmap_control::DEFAULT_URL {
+        source = source.set("nats-url", nats);
+    }
     // The wire does not tell a rate, and x265enc takes none that is unknown.
     let rate = Stage::caps(&format!("video/x-raw,framerate={}/1", plan.encoding.fps))?;
     let (parser, form) = match plan.encoding.codec {

@@ -41,7 +41,7 @@ pub enum BodyError {
     Length { len: usize, count: u16, wanted: usize },
     #[error("keypoint_count {count} of body {index} is more than the {max} of its format")]
     Keypoints { index: usize, count: u16, max: usize },
-    #[error("label is not NUL-padded ASCII")]
+    #[error("label is not NUL-padded printable ASCII")]
     Label,
     #[error("{0} bodies are more than a packet counts")]
     Count(usize),
@@ -264,7 +264,8 @@ fn at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
 fn label(field: &[u8; LABEL_SIZE]) -> Result<String, BodyError> {
     let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
     let (name, padding) = field.split_at(end);
-    if !name.is_ascii() || padding.iter().any(|&byte| byte != 0) {
+    let printable = name.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    if !printable || padding.iter().any(|&byte| byte != 0) {
         return Err(BodyError::Label);
     }
     Ok(String::from_utf8_lossy(name).into_owned())

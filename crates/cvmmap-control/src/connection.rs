@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use async_nats::{ClientError, ConnectOptions, Event, RequestErrorKind, connection::State};
 use bytes::Bytes;
-use futures::StreamExt;
-use prost::Message;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::ControlError;
-use crate::runtime::{block_on, runtime};
+use crate::runtime::runtime;
 use crate::url::{Credentials, ServerUrl};
 
 /// How long a request waits for its answer, unless it is told otherwise.
@@ -24,8 +23,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 const WAITING: usize = 2048;
 /// Longest pause between two attempts to reach a server.
 const RETRY_WITHIN: Duration = Duration::from_secs(2);
-/// For what only puts something into a queue.
-const QUEUED_WITHIN: Duration = Duration::from_secs(1);
+/// Messages and subscriptions that wait to be sent; more make their senders wait.
+const COMMANDS: usize = 256;
 
 /// Whether there is a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +44,15 @@ pub struct Connection(Arc<Shared>);
 struct Shared {
     url: ServerUrl,
     client: async_nats::Client,
-    link: watch::Receiver<Link>,
+    line: watch::Receiver<Line>,
     lost: Arc<AtomicU64>,
+}
+
+/// The link, and how often the server came: a watch shows only what holds in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub link: Link,
+    pub arrivals: u64,
 }
 
 /// Kept for the life of the process: a client that is let go while its server is away would go on trying by itself.
@@ -62,7 +68,7 @@ impl Connection {
         if let Some(connection) = connections.get(url) {
             return Ok(connection.clone());
         }
-        let (tell, link) = watch::channel(Link::Connecting);
+        let (tell, line) = watch::channel(Line { link: Link::Connecting, arrivals: 0 });
         let lost = Arc::new(AtomicU64::new(0));
         let counted = lost.clone();
         let options = match url.credentials() {
@@ -72,6 +78,9 @@ impl Connection {
         };
         let options = options
             .name("cvmmap")
+            // Names and passwords go to nobody but the server that the user named, and by the way that he named.
+            .require_tls(url.is_tls())
+            .ignore_discovered_servers()
             .retry_on_initial_connect()
             .max_reconnects(None)
             .reconnect_delay_callback(retry_after)
@@ -79,16 +88,21 @@ impl Connection {
             .ping_interval(Duration::from_secs(10))
             .request_timeout(Some(REQUEST_TIMEOUT))
             .subscription_capacity(WAITING)
+            .client_capacity(COMMANDS)
             .event_callback(move |event| {
                 follow(&tell, &counted, event);
                 std::future::ready(())
             });
         let address = url.address();
         let failed = |why: String| ControlError::Failed { subject: url.to_string(), why };
-        let client = block_on(async move { options.connect(address).await }, QUEUED_WITHIN)
-            .map_err(|late| failed(late.to_string()))?
+        let _inside = runtime().enter();
+        // It only starts tasks: attempts are made by them.
+        let client = options
+            .connect(address)
+            .now_or_never()
+            .ok_or_else(|| failed("the client library waits for the server".into()))?
             .map_err(|error| failed(error.kind().to_string()))?;
-        let connection = Self(Arc::new(Shared { url: url.clone(), client, link, lost }));
+        let connection = Self(Arc::new(Shared { url: url.clone(), client, line, lost }));
         connections.insert(url.clone(), connection.clone());
         Ok(connection)
     }
@@ -105,7 +119,7 @@ impl Connection {
 
     /// Whether the server is there.
     pub fn link(&self) -> Link {
-        self.0.link.borrow().clone()
+        self.0.line.borrow().link.clone()
     }
 
     /// Messages that were lost since their subscriber was too slow, over all subscriptions.
@@ -118,22 +132,23 @@ impl Connection {
     /// # Errors
     /// [`ControlError::NotConnected`] after `within`.
     pub async fn connected(&self, within: Duration) -> Result<(), ControlError> {
-        let mut link = self.0.link.clone();
-        let up = async { link.wait_for(|link| *link == Link::Up).await.map(drop) };
+        let mut line = self.0.line.clone();
+        let up = async { line.wait_for(|line| line.link == Link::Up).await.map(drop) };
         match tokio::time::timeout(within, up).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(self.not_connected()),
         }
     }
 
-    /// Calls back with the state of the connection, now and at each change, until the subscription is dropped.
+    /// Calls back with the state of the connection, now and at each change, until the subscription is dropped; a call
+    /// that is under way then still ends.
     pub fn watch(&self, mut tell: impl FnMut(Link) + Send + 'static) -> Subscription {
-        let mut link = self.0.link.clone();
+        let mut line = self.0.line.clone();
         Subscription(runtime().spawn(async move {
             loop {
-                let now = link.borrow_and_update().clone();
+                let now = line.borrow_and_update().link.clone();
                 tell(now);
-                if link.changed().await.is_err() {
+                if line.changed().await.is_err() {
                     return;
                 }
             }
@@ -142,7 +157,7 @@ impl Connection {
 
     /// Calls back with each message's subject and payload, through outages, until the subscription is dropped.
     ///
-    /// The callback runs on the shared runtime: it may not wait.
+    /// The callback runs on the shared runtime: it may not wait. One that is under way at the drop still ends.
     pub fn subscribe(
         &self,
         subject: &str,
@@ -157,25 +172,10 @@ impl Connection {
         }))
     }
 
-    /// Asks the first of the subjects on which somebody listens, and reads the answer.
-    ///
-    /// # Errors
-    /// [`ControlError`]; never sent where there is no server, since it would then be sent when nobody waits any more.
-    pub async fn request<A: Message + Default>(
-        &self,
-        subjects: &[String],
-        request: &impl Message,
-        timeout: Duration,
-    ) -> Result<A, ControlError> {
-        let (subject, answer) = self.ask_first(subjects, request.encode_to_vec().into(), timeout).await?;
-        A::decode(answer)
-            .map_err(|error| ControlError::Malformed { subject: subject.into(), why: error.to_string() })
-    }
-
     /// Asks the first of the subjects on which somebody listens; returns it and the raw answer.
     ///
     /// # Errors
-    /// As [`Connection::request`]; where nobody listens on any, it names the first.
+    /// As [`Connection::ask`]; where nobody listens on any, it names the first.
     pub async fn ask_first<'a>(
         &self,
         subjects: &'a [String],
@@ -196,10 +196,12 @@ impl Connection {
     /// Sends raw bytes and returns the raw answer.
     ///
     /// # Errors
-    /// As [`Connection::request`].
+    /// [`ControlError`]; never sent where there is no server, since it would then be sent when nobody waits any more.
     pub async fn ask(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<Bytes, ControlError> {
         self.check_up()?;
-        let request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
+        // An inbox of its own goes with the request; the shared one would keep a place for each that is never answered.
+        let inbox = self.0.client.new_inbox();
+        let request = async_nats::Request::new().payload(payload).timeout(Some(timeout)).inbox(inbox);
         // The library's own limit begins only when the request is in its queue.
         let sent = self.0.client.send_request(subject.to_owned(), request);
         let late = || ControlError::TimedOut { subject: subject.into(), after: timeout };
@@ -214,15 +216,14 @@ impl Connection {
         }
     }
 
+    /// The library tells of a connection a moment before it counts it as one.
     pub(crate) fn check_up(&self) -> Result<(), ControlError> {
-        match self.0.client.connection_state() {
-            State::Connected => Ok(()),
-            _ => Err(self.not_connected()),
-        }
+        let gone = self.0.client.connection_state() == State::Disconnected;
+        if self.link() == Link::Up && !gone { Ok(()) } else { Err(self.not_connected()) }
     }
 
-    pub(crate) fn link_watch(&self) -> watch::Receiver<Link> {
-        self.0.link.clone()
+    pub(crate) fn line_watch(&self) -> watch::Receiver<Line> {
+        self.0.line.clone()
     }
 
     /// The library's client, for the service side and discovery.
@@ -257,16 +258,19 @@ fn retry_after(attempts: usize) -> Duration {
     }
 }
 
-fn follow(link: &watch::Sender<Link>, lost: &AtomicU64, event: Event) {
+fn follow(line: &watch::Sender<Line>, lost: &AtomicU64, event: Event) {
     match event {
-        Event::Connected => drop(link.send(Link::Up)),
-        Event::Disconnected | Event::Closed => drop(link.send(Link::Down(None))),
+        Event::Connected => line.send_modify(|line| {
+            line.link = Link::Up;
+            line.arrivals += 1;
+        }),
+        Event::Disconnected | Event::Closed => line.send_modify(|line| line.link = Link::Down(None)),
         // One for each attempt that fails. An outage is told once; its reason can be looked up.
         Event::ClientError(ClientError::Other(why)) => {
-            link.send_if_modified(|link| {
-                let first = *link == Link::Connecting;
-                if *link != Link::Up {
-                    *link = Link::Down(Some(why));
+            line.send_if_modified(|line| {
+                let first = line.link == Link::Connecting;
+                if line.link != Link::Up {
+                    line.link = Link::Down(Some(why));
                 }
                 first
             });
@@ -284,7 +288,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_once_with_its_reason() {
-        let (tell, mut told) = watch::channel(Link::Connecting);
+        let (tell, mut told) = watch::channel(Line { link: Link::Connecting, arrivals: 0 });
         let lost = AtomicU64::new(0);
         let mut seen = Vec::new();
         let refused = || Event::ClientError(ClientError::Other("refused".into()));
@@ -299,12 +303,12 @@ mod tests {
         ] {
             follow(&tell, &lost, event);
             if told.has_changed().unwrap() {
-                seen.push(told.borrow_and_update().clone());
+                seen.push(told.borrow_and_update().link.clone());
             }
         }
         let down = Link::Down(Some("refused".into()));
         assert_eq!(seen, [down.clone(), Link::Up, Link::Down(None)]);
-        assert_eq!(*told.borrow(), down);
+        assert_eq!(*told.borrow(), Line { link: down, arrivals: 1 });
         assert_eq!(lost.load(Ordering::Relaxed), 1);
     }
 

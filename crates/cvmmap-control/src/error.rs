@@ -17,7 +17,7 @@ pub enum ControlError {
     NoResponders { subject: String },
     #[error("no answer from '{subject}' within {} ms", after.as_millis())]
     TimedOut { subject: String, after: Duration },
-    #[error("'{subject}' answers {code}{}", if message.is_empty() { String::new() } else { format!(": {message}") })]
+    #[error("'{subject}' answers {code}{}", if message.is_empty() { String::new() } else { format!(": {}", printable(message)) })]
     Refused { subject: String, code: Code, message: String },
     #[error("the answer of '{subject}' cannot be read: {why}")]
     Malformed { subject: String, why: String },
@@ -73,6 +73,11 @@ impl std::fmt::Display for Code {
     }
 }
 
+/// What others wrote must not steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +92,7 @@ mod tests {
         assert_eq!(refused(5, "").name(), "out-of-range");
         assert_eq!(refused(99, "").name(), "unknown-code");
         assert_eq!(refused(2, "busy").to_string(), "'cvmmap.a.producer.source.seek' answers error (2): busy");
+        assert!(refused(2, "a\x1b[2Jb\n").to_string().ends_with("error (2): a\u{fffd}[2Jb\u{fffd}"));
         let away = ControlError::NotConnected { url: "nats://h:1".into(), reason: Some("refused".into()) };
         assert_eq!(away.to_string(), "no connection to the NATS server nats://h:1: refused");
     }

@@ -139,8 +139,8 @@ impl Source {
     /// What it can do; both forms of the answer are read.
     pub async fn capabilities(&self) -> Result<Capabilities, ControlError> {
         let subjects = self.both("source.capabilities");
-        let answer = self.raw(&subjects).await?;
-        parse_capabilities(&subjects[0], answer)
+        let (subject, answer) = self.connection.ask_first(&subjects, Bytes::new(), self.timeout).await?;
+        parse_capabilities(subject, answer)
     }
 
     /// What it plays.
@@ -237,12 +237,11 @@ impl Source {
     }
 
     async fn call<A: Answer>(&self, subjects: &[String], request: &impl Message) -> Result<A, ControlError> {
-        let answer: A = self.connection.request(subjects, request, self.timeout).await?;
-        accepted(&subjects[0], answer)
-    }
-
-    async fn raw(&self, subjects: &[String]) -> Result<Bytes, ControlError> {
-        self.connection.ask_first(subjects, Bytes::new(), self.timeout).await.map(|(_, answer)| answer)
+        let payload = request.encode_to_vec().into();
+        let (subject, answer) = self.connection.ask_first(subjects, payload, self.timeout).await?;
+        let answer = A::decode(answer)
+            .map_err(|error| ControlError::Malformed { subject: subject.into(), why: error.to_string() })?;
+        accepted(subject, answer)
     }
 }
 

@@ -82,6 +82,11 @@ impl ServerUrl {
         (host.into(), self.0.port().unwrap_or(4222))
     }
 
+    /// Nothing may be sent in clear.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.0.scheme() == "tls"
+    }
+
     /// Without the credentials.
     pub(crate) fn address(&self) -> String {
         let mut url = self.0.clone();

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cvmmap_control::proto::{EmptyRequest, GetSourceInfoResponse};
 use cvmmap_control::{Connection, ControlError, Link, ServerUrl, Subscription, block_on};
 use nats::Nats;
 
@@ -34,9 +33,9 @@ fn up(connection: &Connection) {
     wait_for("the server", || connection.link() == Link::Up);
 }
 
-fn ask(connection: &Connection, subject: &str) -> Result<GetSourceInfoResponse, ControlError> {
-    let (connection, subjects) = (connection.clone(), [subject.to_owned()]);
-    let asked = async move { connection.request(&subjects, &EmptyRequest {}, SECOND).await };
+fn ask(connection: &Connection, subject: &str) -> Result<Bytes, ControlError> {
+    let (connection, subject) = (connection.clone(), subject.to_owned());
+    let asked = async move { connection.ask(&subject, Bytes::new(), SECOND).await };
     block_on(asked, PATIENCE).unwrap()
 }
 

@@ -19,6 +19,9 @@ use super::imp::CvMmapSrc;
 use super::settings::TimestampMode;
 
 static UNIX_CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-unix"));
+/// Of stamps by another clock: a replay's media time.
+static MEDIA_CAPS: LazyLock<gst::Caps> =
+    LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-cvmmap-media"));
 
 /// Latency is told anew when it changed by more than this, in ns.
 const LATENCY_STEP_NS: u64 = 2_000_000;
@@ -58,9 +61,10 @@ impl CvMmapSrc {
         if std::mem::take(&mut s.discont) || first {
             buffer_ref.set_flags(gst::BufferFlags::DISCONT);
         }
-        if is_unix_time(frame.timestamp_ns) {
-            let stamp = gst::ClockTime::from_nseconds(frame.timestamp_ns);
-            gst::ReferenceTimestampMeta::add(buffer_ref, &UNIX_CAPS, stamp, gst::ClockTime::NONE);
+        let clock = if is_unix_time(frame.timestamp_ns) { &UNIX_CAPS } else { &MEDIA_CAPS };
+        // The largest number is GStreamer's word for no time.
+        if let Ok(stamp) = gst::ClockTime::try_from(frame.timestamp_ns) {
+            gst::ReferenceTimestampMeta::add(buffer_ref, clock, stamp, gst::ClockTime::NONE);
         }
         if let Some(packet) = bodies {
             attach(buffer_ref, &packet);

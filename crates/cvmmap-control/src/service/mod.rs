@@ -6,21 +6,21 @@
 
 mod producer;
 mod recorder;
+mod requests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::service::ServiceExt;
-use bytes::Bytes;
 use futures::future::join_all;
-use futures::{Stream, StreamExt};
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use self::producer::{Identity, Producer, SourceHandler};
 pub use self::recorder::{RecorderHandler, recorder_endpoints};
-use crate::connection::Connection;
+use self::requests::Requests;
+use crate::connection::{Connection, Link};
 use crate::proto::*;
 use crate::runtime::runtime;
 
@@ -78,8 +78,8 @@ refused!(
 /// Is told once for each endpoint of a request that could not be read: its subject, and why.
 pub type OnGarbage = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
-/// Makes an answer of a request, whatever its bytes are.
-type Respond = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+/// Makes an answer of a request, whatever its bytes are; or of the reason why it is not looked at.
+type Respond = Arc<dyn Fn(Result<&[u8], Refusal>) -> Vec<u8> + Send + Sync>;
 
 /// A subject and what answers on it.
 pub struct Endpoint {
@@ -100,15 +100,16 @@ impl Endpoint {
     ) -> Self {
         let subject = format!("{prefix}.{tail}");
         let (garbage, told, on) = (garbage.clone(), AtomicBool::new(false), subject.clone());
-        let respond = move |payload: &[u8]| {
-            let answer = Q::decode(payload)
-                .map_err(|error| {
-                    if !told.swap(true, Ordering::Relaxed) {
-                        garbage(&on, &error.to_string());
-                    }
-                    Refusal::new(ErrorCode::InvalidPayload, error.to_string())
-                })
-                .and_then(&serve);
+        let read = move |payload: &[u8]| {
+            Q::decode(payload).map_err(|error| {
+                if !told.swap(true, Ordering::Relaxed) {
+                    garbage(&on, &error.to_string());
+                }
+                Refusal::new(ErrorCode::InvalidPayload, error.to_string())
+            })
+        };
+        let respond = move |payload: Result<&[u8], Refusal>| {
+            let answer = payload.and_then(&read).and_then(&serve);
             answer.unwrap_or_else(A::refused).encode_to_vec()
         };
         Self { name: tail.replace('.', "_"), subject, listed: true, respond: Arc::new(respond) }
@@ -122,60 +123,74 @@ impl Endpoint {
 
 /// Endpoints that answer until this is dropped.
 pub struct Service {
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    ready: watch::Receiver<bool>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Service {
-    /// Describes and serves the endpoints as the micro service `name`.
+    /// Describes and serves the endpoints as the micro service `name`, from when there is a server.
     ///
-    /// Each endpoint serves one request at a time, in their order, and may take its time: the others go on.
+    /// Each endpoint serves one request at a time, in their order, and may take its time: the others go on. What waited
+    /// longer than clients do is refused, not served.
     pub fn start(
         connection: &Connection,
         name: &'static str,
         metadata: HashMap<String, String>,
         endpoints: Vec<Endpoint>,
     ) -> Self {
-        let client = connection.client().clone();
-        let (stop, stopped) = oneshot::channel();
+        let (stop, mut stopped) = oneshot::channel();
+        let (tell_ready, ready) = watch::channel(false);
+        let (tell_ended, ended) = oneshot::channel();
+        let (client, mut line) = (connection.client().clone(), connection.line_watch());
         runtime().spawn(async move {
-            let serving = async {
+            let starting = async {
+                // Without a server, subscriptions would pile up with each start.
+                line.wait_for(|line| line.link == Link::Up).await.ok()?;
                 let service = client.service_builder().metadata(metadata).start(name, VERSION).await.ok()?;
-                let mut loops = Vec::new();
+                let mut all = Vec::new();
                 for Endpoint { name, subject, listed, respond } in endpoints {
-                    if listed {
-                        let requests = service.endpoint_builder().name(name).add(subject).await.ok()?;
-                        let requests = requests.map(|request| request.message);
-                        loops.push(tokio::spawn(serve(client.clone(), requests, respond)));
+                    let requests = if listed {
+                        Requests::Listed(Box::new(
+                            service.endpoint_builder().name(name).add(subject).await.ok()?,
+                        ))
                     } else {
-                        let requests = client.queue_subscribe(subject, "q".into()).await.ok()?;
-                        loops.push(tokio::spawn(serve(client.clone(), requests, respond)));
-                    }
+                        Requests::Plain(client.queue_subscribe(subject, "q".into()).await.ok()?)
+                    };
+                    all.push((requests, respond));
                 }
-                Some((service, loops))
+                Some((service, all))
+            };
+            let started = tokio::select! {
+                _ = &mut stopped => None,
+                started = starting => started,
             };
             // Nothing but a client that has ended for good refuses a subscription.
-            let Some((service, loops)) = serving.await else { return };
+            let Some((service, all)) = started else { return };
+            let _ = tell_ready.send(true);
+            let (tell_end, end) = watch::channel(false);
+            let loops = all.into_iter().map(|(requests, respond)| {
+                tokio::spawn(requests::serve(client.clone(), requests, respond, end.clone()))
+            });
+            let loops: Vec<_> = loops.collect();
             let _ = stopped.await;
             let _ = service.stop().await;
-            loops.iter().for_each(tokio::task::JoinHandle::abort);
+            let _ = tell_end.send(true);
             join_all(loops).await;
+            let _ = tell_ended.send(());
         });
-        Self { _stop: stop }
+        Self { stop, ready, ended }
     }
-}
 
-async fn serve(
-    client: async_nats::Client,
-    mut requests: impl Stream<Item = async_nats::Message> + Unpin,
-    respond: Respond,
-) {
-    while let Some(request) = requests.next().await {
-        let Some(reply) = request.reply else { continue };
-        let respond = respond.clone();
-        // It may look at files, or wait for a pipeline.
-        let answer = tokio::task::spawn_blocking(move || respond(&request.payload)).await;
-        if let Ok(answer) = answer {
-            let _ = client.publish(reply, Bytes::from(answer)).await;
-        }
+    /// Becomes true when requests are taken.
+    pub(crate) fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Takes no more requests; done when those that were taken are answered.
+    pub(crate) async fn end(self) {
+        let Self { stop, ended, .. } = self;
+        drop(stop);
+        let _ = ended.await;
     }
 }

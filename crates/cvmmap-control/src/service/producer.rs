@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Endpoint, OnGarbage, RecorderHandler, Refusal, Service, recorder_endpoints};
-use crate::connection::{Connection, Link};
+use crate::connection::{Connection, Line, Link};
 use crate::discovery::PRODUCER;
 use crate::proto::*;
 use crate::runtime::{block_on, runtime};
@@ -142,7 +143,8 @@ impl Identity {
 pub struct Producer {
     say: mpsc::UnboundedSender<Say>,
     bodies: mpsc::Sender<Bytes>,
-    _service: Service,
+    bodies_dropped: AtomicU64,
+    service: Service,
 }
 
 enum Say {
@@ -166,15 +168,18 @@ impl Producer {
         let service = Service::start(connection, PRODUCER, identity.metadata(), endpoints);
         let (say, said) = mpsc::unbounded_channel();
         let (bodies, packets) = mpsc::channel(BODIES);
+        // Beside the events, which wait for no packet.
+        runtime().spawn(publish_packets(connection.clone(), subjects.body(), packets));
         let announcer = Announcer {
             client: connection.client().clone(),
-            link: connection.link_watch(),
+            line: connection.line_watch(),
+            ready: service.ready(),
             instance: identity.target.instance().to_owned(),
             subjects,
             voice: Voice::default(),
         };
-        runtime().spawn(announcer.run(said, packets));
-        Self { say, bodies, _service: service }
+        runtime().spawn(announcer.run(said));
+        Self { say, bodies, bodies_dropped: AtomicU64::new(0), service }
     }
 
     /// It publishes frames now.
@@ -187,16 +192,38 @@ impl Producer {
         let _ = self.say.send(Say::Status(ModuleStatus::StreamReset));
     }
 
-    /// Publishes a body packet; dropped where the server is away or too slow.
+    /// Publishes a body packet; dropped and counted where the server is too slow, and dropped where there is none.
     pub fn publish_bodies(&self, packet: Bytes) {
-        let _ = self.bodies.try_send(packet);
+        if self.bodies.try_send(packet).is_err() {
+            self.bodies_dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    /// It goes: waits until that is said, half a second at most, and not at all without a server.
+    /// Body packets that the server was too slow for.
+    pub fn bodies_dropped(&self) -> u64 {
+        self.bodies_dropped.load(Ordering::Relaxed)
+    }
+
+    /// It goes: answers what it was asked, and waits until OFFLINE is said; half a second at most, and not at all
+    /// without a server.
     pub fn offline(self) {
         let (done, is_done) = oneshot::channel();
-        if self.say.send(Say::Farewell(done)).is_ok() {
-            let _ = block_on(is_done, FAREWELL);
+        let said = self.say.send(Say::Farewell(done)).is_ok();
+        let service = self.service;
+        let farewell = async move {
+            service.end().await;
+            if said {
+                let _ = is_done.await;
+            }
+        };
+        let _ = block_on(farewell, FAREWELL);
+    }
+}
+
+async fn publish_packets(connection: Connection, subject: String, mut packets: mpsc::Receiver<Bytes>) {
+    while let Some(packet) = packets.recv().await {
+        if connection.link() == Link::Up {
+            let _ = connection.client().publish(subject.clone(), packet).await;
         }
     }
 }
@@ -204,14 +231,16 @@ impl Producer {
 /// Which events go out: none is said to nobody, and a server that comes is told what holds.
 #[derive(Debug, Default)]
 struct Voice {
-    up: bool,
+    /// Which of the server's arrivals it speaks to.
+    server: Option<u64>,
     online: bool,
 }
 
 impl Voice {
-    fn link(&mut self, up: bool) -> Option<ModuleStatus> {
-        let was = std::mem::replace(&mut self.up, up);
-        (up && !was && self.online).then_some(ModuleStatus::Online)
+    /// `server`: its arrivals so far, where it is there.
+    fn hear(&mut self, server: Option<u64>) -> Option<ModuleStatus> {
+        let before = std::mem::replace(&mut self.server, server);
+        (server.is_some() && server != before && self.online).then_some(ModuleStatus::Online)
     }
 
     fn say(&mut self, status: ModuleStatus) -> Option<ModuleStatus> {
@@ -222,25 +251,28 @@ impl Voice {
             ModuleStatus::StreamReset => was,
             ModuleStatus::Unknown => false,
         };
-        (news && self.up).then_some(status)
+        (news && self.server.is_some()).then_some(status)
     }
 }
 
 struct Announcer {
     client: async_nats::Client,
-    link: watch::Receiver<Link>,
+    line: watch::Receiver<Line>,
+    /// Whoever hears that it is online may ask it at once.
+    ready: watch::Receiver<bool>,
     subjects: Subjects,
     instance: String,
     voice: Voice,
 }
 
 impl Announcer {
-    async fn run(mut self, mut said: mpsc::UnboundedReceiver<Say>, mut bodies: mpsc::Receiver<Bytes>) {
-        self.follow_link().await;
+    async fn run(mut self, mut said: mpsc::UnboundedReceiver<Say>) {
+        self.hear().await;
         loop {
             tokio::select! {
                 biased;
-                Ok(()) = self.link.changed() => self.follow_link().await,
+                Ok(()) = self.line.changed() => self.hear().await,
+                Ok(()) = self.ready.changed() => self.hear().await,
                 say = said.recv() => match say {
                     Some(Say::Status(status)) => {
                         let status = self.voice.say(status);
@@ -249,7 +281,7 @@ impl Announcer {
                     Some(Say::Farewell(done)) => {
                         let status = self.voice.say(ModuleStatus::Offline);
                         self.publish(status).await;
-                        if self.voice.up {
+                        if self.voice.server.is_some() {
                             let _ = self.client.flush().await;
                         }
                         let _ = done.send(());
@@ -257,18 +289,17 @@ impl Announcer {
                     }
                     None => return,
                 },
-                Some(packet) = bodies.recv() => {
-                    if self.voice.up {
-                        let _ = self.client.publish(self.subjects.body(), packet).await;
-                    }
-                }
             }
         }
     }
 
-    async fn follow_link(&mut self) {
-        let up = *self.link.borrow_and_update() == Link::Up;
-        let status = self.voice.link(up);
+    async fn hear(&mut self) {
+        let ready = *self.ready.borrow_and_update();
+        let server = {
+            let line = self.line.borrow_and_update();
+            (ready && line.link == Link::Up).then_some(line.arrivals)
+        };
+        let status = self.voice.hear(server);
         self.publish(status).await;
     }
 
@@ -376,16 +407,17 @@ mod tests {
         assert_eq!(voice.say(Online), None);
         assert_eq!(voice.say(StreamReset), None);
         // The server comes: it is told that the producer is there, and nothing of the past.
-        assert_eq!(voice.link(true), Some(Online));
-        assert_eq!(voice.link(true), None);
+        assert_eq!(voice.hear(Some(1)), Some(Online));
+        assert_eq!(voice.hear(Some(1)), None);
         assert_eq!(voice.say(Online), None);
         assert_eq!(voice.say(StreamReset), Some(StreamReset));
-        assert_eq!(voice.link(false), None);
+        assert_eq!(voice.hear(None), None);
         assert_eq!(voice.say(StreamReset), None);
-        assert_eq!(voice.link(true), Some(Online));
+        assert_eq!(voice.hear(Some(2)), Some(Online));
+        assert_eq!(voice.hear(Some(3)), Some(Online), "it went and came between two looks");
         assert_eq!(voice.say(Offline), Some(Offline));
-        assert_eq!((voice.say(Offline), voice.say(StreamReset), voice.link(false)), (None, None, None));
-        assert_eq!(voice.link(true), None);
+        assert_eq!((voice.say(Offline), voice.say(StreamReset), voice.hear(None)), (None, None, None));
+        assert_eq!(voice.hear(Some(4)), None);
     }
 
     #[test]
