@@ -144,7 +144,7 @@ fn a_storm_of_seeks_ends_where_the_last_one_landed() {
     let target = unique("storm");
     let producer = replay(&nats, &target, "--counts-on");
     let player = Player::playing(&target, &nats.url());
-    let mut to = MS * 0;
+    let mut to = gst::ClockTime::ZERO;
     for n in 1..=50u64 {
         to = MS * (n * 7_919 % 18_000);
         assert!(player.seek(to), "{n}");

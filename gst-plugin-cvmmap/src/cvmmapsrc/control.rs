@@ -6,6 +6,7 @@
 //! it finds what they left behind.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cvmmap_control::proto::{GetSourceInfoResponse, ModuleStatus};
@@ -23,6 +24,9 @@ use super::imp::CvMmapSrc;
 use super::settings::Settings;
 use super::telling::Telling;
 
+/// So often nobody has to be there before what is known of the source is forgotten; it is asked for about four seconds.
+const GONE_AFTER: u32 = 5;
+
 /// An open connection, and what is subscribed on it. All of it ends when it is dropped.
 pub(super) struct Control {
     pub source: Source,
@@ -33,7 +37,8 @@ pub(super) struct Control {
     pub teller: Option<Teller>,
     /// What others had lost on the same connection before.
     lost_before: u64,
-    _subscriptions: Vec<Subscription>,
+    /// Held for as long as they are wanted.
+    subscriptions: Mutex<Vec<Subscription>>,
 }
 
 /// What came over NATS and was no use, or was told already.
@@ -42,6 +47,8 @@ pub(super) struct Heard {
     pub invalid_events: u64,
     pub invalid_bodies: u64,
     pub invalid_answers: u64,
+    /// How often nobody was there to say what the source is.
+    unanswered: u32,
     /// Whether the link is up, as it was last logged.
     up: Option<bool>,
 }
@@ -120,21 +127,33 @@ impl CvMmapSrc {
         let subjects = Subjects::new(key);
         let source = Source::new(connection.clone(), subjects.clone());
 
+        let teller = match settings.body_tracking {
+            true => {
+                Some(Teller::start(&self.obj()).map_err(|error| refused(format!("body tracking: {error}")))?)
+            }
+            false => None,
+        };
+        let info = InfoFollower::start(source.clone(), self.callback(Self::take_info));
+        let lost_before = connection.lost_messages();
+        let control = Arc::new(Control {
+            source,
+            instance,
+            info,
+            teller,
+            lost_before,
+            subscriptions: Mutex::default(),
+        });
+        // Before the first callback, which may come at once.
+        *self.control.lock().unwrap() = Some(control.clone());
+
         let mut subscriptions = vec![connection.watch(self.callback(Self::link_changed))];
         let mut take = self.callback(Self::take_event);
         subscriptions.push(connection.subscribe(&subjects.status(), move |_, payload| take(payload)));
-        let mut teller = None;
         if settings.body_tracking {
-            let started =
-                Teller::start(&self.obj()).map_err(|error| refused(format!("body tracking: {error}")))?;
-            teller = Some(started);
             let mut take = self.callback(Self::take_packet);
             subscriptions.push(connection.subscribe(&subjects.body(), move |_, payload| take(payload)));
         }
-        let info = InfoFollower::start(source.clone(), self.callback(Self::take_info));
-        let lost_before = connection.lost_messages();
-        let control = Control { source, instance, info, teller, lost_before, _subscriptions: subscriptions };
-        *self.control.lock().unwrap() = Some(control.into());
+        *control.subscriptions.lock().unwrap() = subscriptions;
         Ok(())
     }
 
@@ -211,9 +230,12 @@ impl CvMmapSrc {
 
     fn take_info(&self, answer: Result<GetSourceInfoResponse, ControlError>) {
         let new = match answer {
-            Ok(info) => Some(SourceInfo(info)),
-            // Nobody is there who could say, or who does.
-            Err(error @ (ControlError::NoResponders { .. } | ControlError::Refused { .. })) => {
+            Ok(info) => {
+                self.heard.lock().unwrap().unanswered = 0;
+                Some(SourceInfo(info))
+            }
+            // Nobody is there who could say, or who does; a producer may need a while to come back to the server.
+            Err(error) if self.is_gone(&error) => {
                 gst::debug!(CAT, imp = self, "no source info: {error}");
                 None
             }
@@ -246,8 +268,15 @@ impl CvMmapSrc {
         }
     }
 
+    /// Whether what is known of the source holds no longer, after this failure to ask for it.
+    fn is_gone(&self, error: &ControlError) -> bool {
+        let mut heard = self.heard.lock().unwrap();
+        heard.unanswered += u32::from(matches!(error, ControlError::NoResponders { .. }));
+        matches!(error, ControlError::Refused { .. }) || heard.unanswered >= GONE_AFTER
+    }
+
     /// The connection, where the element has one.
-    pub(super) fn open_connection(&self) -> Option<std::sync::Arc<Control>> {
+    pub(super) fn open_connection(&self) -> Option<Arc<Control>> {
         self.control.lock().unwrap().clone()
     }
 

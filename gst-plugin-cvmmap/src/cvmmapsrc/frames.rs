@@ -150,6 +150,9 @@ impl CvMmapSrc {
             let bodies = bodies.map(|(front, wait)| wait.saturating_sub(front.arrived.elapsed()));
             let timeout =
                 idle.into_iter().chain(stall).map(left).chain(bodies).fold(HOUSEKEEPING, Duration::min);
+            if self.unlocked.load(Ordering::Acquire) {
+                return Err(gst::FlowError::Flushing);
+            }
             self.seeking.notice();
             let event = s.reader.wait(Some(timeout)).map_err(|error| {
                 gst::element_imp_error!(self, gst::ResourceError::Read, ("{error}"));
@@ -178,27 +181,31 @@ impl CvMmapSrc {
                     let counters = s.reader.counters();
                     if std::mem::replace(&mut accepted, counters.accepted) != accepted {
                         since = Instant::now();
-                    } else if since.elapsed() >= STARVING_AFTER
-                        && !s.starving
-                        && counters.torn + counters.late > refused
-                    {
-                        s.starving = true;
-                        gst::element_imp_warning!(
-                            self,
-                            gst::StreamError::Failed,
-                            (
-                                "{}: frames arrive, but none can be shown to be whole at coherence={} (torn {}, late {})",
-                                s.settings.uri,
-                                s.reader.config().coherence,
-                                counters.torn,
-                                counters.late
-                            )
-                        );
+                    } else if since.elapsed() >= STARVING_AFTER && counters.torn + counters.late > refused {
+                        self.starve(s, &counters);
                     }
                     self.stats.lock().unwrap().counters = counters;
                 }
             }
         }
+    }
+
+    /// Frames arrive, and none is good: told once, until one is.
+    fn starve(&self, s: &mut Streaming, counters: &Counters) {
+        if std::mem::replace(&mut s.starving, true) {
+            return;
+        }
+        gst::element_imp_warning!(
+            self,
+            gst::StreamError::Failed,
+            (
+                "{}: frames arrive, but none can be shown to be whole at coherence={} (torn {}, late {})",
+                s.settings.uri,
+                s.reader.config().coherence,
+                counters.torn,
+                counters.late
+            )
+        );
     }
 
     /// Woken to stop, or to look at what came over NATS.
