@@ -174,6 +174,9 @@ impl CvMmapSrc {
                     if silent || stall.is_some_and(|stall| left(stall).is_zero()) {
                         let gone = !s.reader.segment_exists();
                         self.tell(|telling| telling.silent(gone));
+                        if gone {
+                            self.forget_source();
+                        }
                     }
                 }
                 Event::Arrival(arrival) => {
@@ -331,6 +334,9 @@ impl CvMmapSrc {
         s.starving = false;
         let reopens = s.reader.counters().reopens;
         let reopened = std::mem::replace(&mut s.reopens, reopens) != reopens;
+        if reopened {
+            self.doubt_source();
+        }
         let reset = std::mem::take(&mut s.reset) | self.telling.lock().unwrap().take_reset();
         let fell = std::mem::take(&mut s.fell);
         let snapshot = Snapshot {
