@@ -307,7 +307,8 @@ impl CvMmapSrc {
         let flows = self.telling.lock().unwrap().is_lively();
         let mut heard = self.heard.lock().unwrap();
         heard.unanswered += u32::from(matches!(error, ControlError::NoResponders { .. }));
-        matches!(error, ControlError::Refused { .. }) || heard.unanswered >= GONE_AFTER && (heard.doubted || !flows)
+        matches!(error, ControlError::Refused { .. })
+            || heard.unanswered >= GONE_AFTER && (heard.doubted || !flows)
     }
 
     /// The connection, where the element has one.
