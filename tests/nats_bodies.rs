@@ -103,6 +103,21 @@ fn bodies_that_come_after_their_frame_are_waited_for_where_that_is_asked() {
 }
 
 #[test]
+fn frames_that_wait_for_their_bodies_go_out_before_the_end_of_an_idle_stream() {
+    let nats = Nats::start();
+    let target = unique("drained");
+    let mut producer = Producer::start(&target, &nats.url(), "--fps 25 --frames 75");
+    let consumer = Consumer::playing(&tracking(&target, &nats, "body-wait=4000 idle-timeout=500"));
+    let last = producer.wait_for_done("quit")["count"].as_u64().unwrap();
+    let mut seen = None;
+    // None at the end.
+    while let Some(sample) = consumer.sink.try_pull_sample(gst::ClockTime::from_seconds(PATIENCE.as_secs())) {
+        seen = Some(sample.buffer().unwrap().offset());
+    }
+    assert_eq!((seen, consumer.end()), (Some(last), None));
+}
+
+#[test]
 fn after_a_reset_no_body_of_before_it_is_attached() {
     let nats = Nats::start();
     for more in ["", "--untimed-bodies"] {

@@ -14,7 +14,7 @@ use gst_base::prelude::*;
 
 use super::CAT;
 use super::bodies::attach;
-use super::frames::{Snapshot, Streaming};
+use super::frames::{MAX_READY, Snapshot, Streaming};
 use super::imp::CvMmapSrc;
 use super::settings::TimestampMode;
 
@@ -103,7 +103,15 @@ impl CvMmapSrc {
             TimestampMode::Capture => s.rate.delay_ns(),
         };
         let proof = if s.reader.config().coherence == Coherence::NextSync { interval } else { 0 };
+        let room = self
+            .info
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map_or(u64::MAX, |info| (MAX_READY / info.size().max(1)) as u64);
         let bodies = s.settings.body_wait().map_or(0, |wait| wait.as_nanos() as u64);
+        // Large pictures wait for less, since there is no room for more.
+        let bodies = bodies.min(interval.saturating_mul(room));
         let latency = interval + delay + proof + bodies;
         if latency.abs_diff(self.latency_ns.load(Ordering::Relaxed)) > LATENCY_STEP_NS.max(interval / 8) {
             self.latency_ns.store(latency, Ordering::Relaxed);

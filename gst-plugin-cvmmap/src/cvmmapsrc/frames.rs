@@ -29,8 +29,8 @@ const PLANE_GRACE: Duration = Duration::from_secs(1);
 const MAX_COMPLAINTS: usize = 8;
 /// Longest wait before `stats` is brought up to date and a stalled producer's segment looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// Frames that wait for their bodies: more than that, and the first goes without.
-const MAX_READY: usize = 64;
+/// Frames that wait for their bodies, in bytes: more than that, and the first goes without.
+pub(super) const MAX_READY: usize = 256 << 20;
 /// Frames that arrive for this long without one being good are worth a warning.
 const STARVING_AFTER: Duration = Duration::from_secs(1);
 
@@ -143,7 +143,8 @@ impl CvMmapSrc {
                 let Some(buffer) = self.finish(s, snapshot) else { continue };
                 return if s.ended { Err(gst::FlowError::Eos) } else { Ok(buffer) };
             }
-            let idle = self.settings.lock().unwrap().idle_timeout();
+            // What waits for its bodies goes out first.
+            let idle = self.settings.lock().unwrap().idle_timeout().filter(|_| s.ready.is_empty());
             let lively = self.telling.lock().unwrap().is_lively();
             let stall = lively.then(|| stalled_after(s.rate.interval_ns()));
             let left = |limit: Duration| limit.saturating_sub(since.elapsed());
@@ -239,7 +240,8 @@ impl CvMmapSrc {
         self.gate_by_seek(s);
         let front = s.ready.front()?;
         let waits = s.settings.body_wait().is_some_and(|wait| front.arrived.elapsed() < wait);
-        if waits && s.ready.len() < MAX_READY && !self.bodies.lock().unwrap().has(&front.frame) {
+        let held: usize = s.ready.iter().map(|snapshot| snapshot.buffer.size()).sum();
+        if waits && held <= MAX_READY && !self.bodies.lock().unwrap().has(&front.frame) {
             return None;
         }
         s.ready.pop_front()
