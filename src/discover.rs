@@ -150,14 +150,17 @@ fn watch(args: &Args, url: Option<&ServerUrl>) -> Result<(), Failure> {
     let (send, lists) = sync_channel(1);
     let _watch = Watch::start(url, move |producers| drop(send.try_send(producers)));
     let mut known = Changes::default();
-    while !interrupted.load(Ordering::Relaxed) {
+    while !interrupted.load(Ordering::Relaxed) && !tell::is_closed() {
         match lists.recv_timeout(TICK) {
             Ok(producers) => {
                 for (change, producer) in known.take(&producers) {
-                    if args.json {
-                        tell::result(json!({ "change": change, "producer": report(&producer) }));
+                    let taken = if args.json {
+                        tell::result(json!({ "change": change, "producer": report(&producer) }))
                     } else {
-                        tell::result(format_args!("{change:7}  {}", row(&producer).join("  ")));
+                        tell::result(format_args!("{change:7}  {}", row(&producer).join("  ")))
+                    };
+                    if !taken {
+                        return Ok(());
                     }
                 }
             }
