@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cvmmap_control::ServerUrl;
 use cvmmap_control::discovery::{Found, STREAMER};
+use cvmmap_control::error::printable;
 use cvmmap_control::producers::{Producer, Watch, look, services};
 use cvmmap_control::url::default_url;
 use cvmmap_ipc::PlaneKind;
@@ -104,7 +105,7 @@ fn row(producer: &Producer) -> Vec<String> {
         (Value::Null, _) => "-".into(),
         (width, height) => format!("{width}x{height}"),
     };
-    let name = producer.target.as_ref().map_or_else(|| producer.shm_name.clone(), ToString::to_string);
+    let name = producer.target.as_ref().map_or_else(|| printable(&producer.shm_name), ToString::to_string);
     let rest = ["format", "version", "found_by", "nats_key", "backend"].map(|key| show::cell(&report[key]));
     [vec![name, size], rest.to_vec()].concat()
 }

@@ -258,6 +258,24 @@ fn garbage_in_discovery_hides_nobody_else() {
 }
 
 #[test]
+fn a_service_cannot_colour_the_terminal_or_forge_rows() {
+    let mut nats = Nats::start();
+    let ping = r#"{"name":"cvmmap_producer","id":"E1","version":"1","metadata":null}"#;
+    let info = r#"{"name":"cvmmap_producer","id":"E1","version":"1","endpoints":[],"metadata":{"shm_name":"cvmmap_esc",
+        "zmq_addr":"tcp://192.0.2.1:5","backend":"\u001b[31mred\nforged row"}}"#;
+    let info: &'static str = info.replace("\n        ", " ").leak();
+    let thread = impostor(&nats, ping, info);
+    let output = run(streamer().args(["discover", "--nats-url", &nats.url()]));
+    let table = text(&output.stdout);
+    assert!(table.lines().any(|line| line.ends_with("\u{fffd}[31mred\u{fffd}forged row")), "{table:?}");
+    assert!(!table.contains('\x1b'), "{table:?}");
+    let listed = listed(&discover(&["--nats-url", &nats.url()]), "cvmmap_esc").unwrap();
+    assert_eq!(listed["backend"], "\x1b[31mred\nforged row");
+    nats.kill();
+    thread.join().unwrap();
+}
+
+#[test]
 fn garbage_in_shared_memory_is_no_device() {
     let name = unique("cvmmap_junk");
     let path = |n: u32| format!("/dev/shm/{name}{n}");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cvmmap_control::error::printable;
 use cvmmap_control::life::parse_event;
 use cvmmap_control::{BodyPacket, Link, Subscription, producers};
 use serde_json::{Value, json};
@@ -126,8 +127,9 @@ impl<'a> Stream<'a> {
                     garbage += 1;
                     if garbage == 1 {
                         tell::talk(format_args!(
-                            "warning: a message on '{}' cannot be read: {why}",
-                            self.subject
+                            "warning: a message on '{}' cannot be read: {}",
+                            self.subject,
+                            printable(&why)
                         ));
                     }
                 }
