@@ -137,7 +137,7 @@ fn seeks_land_inside_the_timeline_and_nowhere_else() {
         "landed_seconds": 1.55, "landed_frame_count": 31, "exact_match": false,
     });
     assert_eq!(landed, wanted);
-    assert_eq!(rig.json("seek 2000000000")["exact_match"], true);
+    assert_eq!(rig.json("seek 2000000000ns")["exact_match"], true);
     for line in ["seek 10.1s", "seek 10100000000ns"] {
         let (code, error) = rig.error(line);
         let rule = "10100000000 ns is outside of its timeline, 0 to 10000000000 ns (10.000 s)";
