@@ -114,6 +114,7 @@ was=$(fact info current_frame_count)
 landed=$(fact seek landed_frame_count)
 shown=$(sed -n 's/.*offset: \([0-9]*\),.*/\1/p' "$out/picture.log" | head -1)
 cat <<EOF
+
   cv-mmap demo: the control plane
   ---------------------------------------------------------------
   found                           $(echo $found)
