@@ -119,6 +119,7 @@ fn each_turn_of_a_life_is_told_once() {
 
 #[test]
 fn what_is_garbage_or_of_others_disturbs_nothing() {
+    let _alone = alone();
     let nats = Nats::start();
     let target = unique("garbage");
     let uri = format!("uri=cvmmap://{target}");
@@ -134,15 +135,16 @@ fn what_is_garbage_or_of_others_disturbs_nothing() {
     assert_eq!(nats_of(&without), "off");
     wait_for("frames", || with.stat("frames") > 30 && without.stat("frames") > 30);
     with.messages();
-    let before = (with.stat("dropped"), without.stat("dropped"));
+    let before = (with.stat("dropped"), without.stat("dropped"), with.stat("frames"));
     producer.tell("stray");
     let subjects = [producer.subject("status"), producer.subject("body")];
     publish_garbage(&nats.url(), &subjects.each_ref().map(String::as_str));
     wait_for("garbage", || with.stat("invalid-events") > 60 && with.stat("invalid-bodies") > 60);
     wait_for("bodies", || with.stat("bodies-attached") > 30);
     let dropped = (with.stat("dropped") - before.0, without.stat("dropped") - before.1);
-    // On a loaded machine frames are missed by everybody.
-    assert!(dropped.0 <= dropped.1 + 3, "{dropped:?}");
+    // On a loaded machine frames are missed by everybody. Answers take a second: who waited for one would miss thirty.
+    let frames = with.stat("frames") - before.2;
+    assert!(dropped.0 <= dropped.1 + frames / 3, "{dropped:?} of {frames}");
     assert_eq!((with.stat("resets"), with.stat("invalid-events") > 0), (0, true));
     assert_eq!(lived(&with.messages()), [""; 0]);
     let lines = logged.lock().unwrap().clone();

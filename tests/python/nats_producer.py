@@ -68,6 +68,7 @@ def arguments():
         help="garbage beside what is valid on status and body, and in place of answers; default: all three",
     )
     parser.add_argument("--unknown-fields", action="store_true", help="fields that nobody knows in all messages")
+    parser.add_argument("--reconnect-wait", type=float, default=0.1, metavar="SECONDS", help="between two attempts")
     parser.add_argument("--no-online", action="store_true", help="no ONLINE at the start")
     parser.add_argument("--no-discovery", action="store_true", help="endpoints without the micro service")
     return parser.parse_args()
@@ -162,7 +163,7 @@ class Producer:
         client = await nats.connect(
             self.options.nats,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.1,
+            reconnect_time_wait=self.options.reconnect_wait,
             connect_timeout=2,
             error_cb=ignore,
             disconnected_cb=disconnected,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Keeping up with what a producer says of itself, without polling it.
+//! Keeping up with what a producer says of itself, without polling it once it has answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::source::Source;
 
 /// A producer that does not answer is asked again after this time, then after twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Not after more than this: then only when there is a reason.
+/// At most this: it may come back to the server late, and without a word.
 const LAST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Asks for the source info whenever the server comes, and whenever it is told to.
+/// Asks for the source info whenever the server comes, and whenever it is told to, until there is an answer.
 pub struct InfoFollower {
     wanted: Arc<Notify>,
     _link: Subscription,
@@ -52,12 +52,13 @@ impl InfoFollower {
                         Err(ControlError::NoResponders { .. } | ControlError::TimedOut { .. })
                     );
                     tell(answer);
-                    if !again || pause > LAST_PAUSE {
+                    // Without a server there is nothing to wait for but its return, which is told.
+                    if !again {
                         break;
                     }
                     pause = match timeout(pause, told.notified()).await {
                         Ok(()) => FIRST_PAUSE,
-                        Err(_) => pause * 2,
+                        Err(_) => LAST_PAUSE.min(pause * 2),
                     };
                 }
             }

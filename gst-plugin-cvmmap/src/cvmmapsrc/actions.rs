@@ -266,6 +266,12 @@ fn start_recording(source: Source, request: Request) -> Outcome {
     ask(source, move |source| async move { source.start_recording(recorder, start).await }).map(recording)
 }
 
+/// Whether the failure says that there is no such recorder.
+fn has_none(error: &ControlError) -> bool {
+    let codes = [ErrorCode::Unsupported, ErrorCode::UnknownCmd].map(|code| Some(code.into()));
+    matches!(error, ControlError::NoResponders { .. }) || codes.contains(&error.code())
+}
+
 /// Without a structure the producer's recorder of whichever format it is that records.
 fn stop_recording(source: Source, request: Request) -> Outcome {
     if request.has("format") || request.has("recorder") {
@@ -277,7 +283,10 @@ fn stop_recording(source: Source, request: Request) -> Outcome {
         // The newer dialect has no MCAP, the older one may.
         match source.recording_status(Recorder::Mcap).await {
             Ok(status) if status.is_recording => source.stop_recording(Recorder::Mcap).await,
-            _ => source.stop_recording(Recorder::Svo).await,
+            Ok(_) => source.stop_recording(Recorder::Svo).await,
+            Err(error) if has_none(&error) => source.stop_recording(Recorder::Svo).await,
+            // It may record for all we know, and the other one is not what was meant then.
+            Err(error) => Err(error),
         }
     };
     ask(source, stop).map(recording)
@@ -344,6 +353,20 @@ pub(super) static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recorder_that_does_not_answer_is_not_one_that_is_not_there() {
+        let subject = || "s".to_owned();
+        let refused = |code: ErrorCode| ControlError::Refused {
+            subject: subject(),
+            code: cvmmap_control::error::Code(code.into()),
+            message: String::new(),
+        };
+        assert!(has_none(&ControlError::NoResponders { subject: subject() }));
+        assert!(has_none(&refused(ErrorCode::Unsupported)));
+        assert!(!has_none(&refused(ErrorCode::Error)));
+        assert!(!has_none(&ControlError::TimedOut { subject: subject(), after: Duration::from_secs(1) }));
+    }
 
     #[test]
     fn a_request_is_checked_field_by_field() {

@@ -24,7 +24,7 @@ use super::imp::CvMmapSrc;
 use super::settings::Settings;
 use super::telling::Telling;
 
-/// So often nobody has to be there before what is known of the source is forgotten; it is asked for about four seconds.
+/// So often nobody has to be there, and no frame come, before what is known of the source is forgotten: about four seconds.
 const GONE_AFTER: u32 = 5;
 
 /// An open connection, and what is subscribed on it. All of it ends when it is dropped.
@@ -49,6 +49,8 @@ pub(super) struct Heard {
     pub invalid_answers: u64,
     /// How often nobody was there to say what the source is.
     unanswered: u32,
+    /// Another segment was found since it last said what it is.
+    doubted: bool,
     /// Whether the link is up, as it was last logged.
     up: Option<bool>,
 }
@@ -133,7 +135,9 @@ impl CvMmapSrc {
             }
             false => None,
         };
-        let info = InfoFollower::start(source.clone(), self.callback(Self::take_info));
+        let generation = self.generation.load(Ordering::Acquire);
+        let take = self.callback(move |this: &Self, answer| this.take_info(generation, answer));
+        let info = InfoFollower::start(source.clone(), take);
         let lost_before = connection.lost_messages();
         let control = Arc::new(Control {
             source,
@@ -168,8 +172,22 @@ impl CvMmapSrc {
         }
     }
 
+    /// The producer went: what was known of it holds no longer.
+    pub(super) fn forget_source(&self) {
+        self.replace_info(self.generation.load(Ordering::Acquire), None);
+    }
+
+    /// Another may have taken its place, which may have said already what it is.
+    pub(super) fn doubt_source(&self) {
+        self.heard.lock().unwrap().doubted = true;
+        self.ask_for_info();
+    }
+
     /// What may be called from another thread for as long as the element is open as it is now.
-    fn callback<T: 'static>(&self, take: fn(&Self, T)) -> impl FnMut(T) + Send + 'static {
+    fn callback<T: 'static>(
+        &self,
+        take: impl Fn(&Self, T) + Send + 'static,
+    ) -> impl FnMut(T) + Send + 'static {
         let (weak, generation) = (self.obj().downgrade(), self.generation.load(Ordering::Acquire));
         move |what| {
             if let Some(element) = weak.upgrade()
@@ -216,6 +234,9 @@ impl CvMmapSrc {
         if reset {
             self.bodies.lock().unwrap().forget(Instant::now());
         }
+        if status == ModuleStatus::Offline {
+            self.forget_source();
+        }
         if reset || status == ModuleStatus::Online {
             self.ask_for_info();
         }
@@ -228,10 +249,11 @@ impl CvMmapSrc {
         }
     }
 
-    fn take_info(&self, answer: Result<GetSourceInfoResponse, ControlError>) {
+    fn take_info(&self, generation: u64, answer: Result<GetSourceInfoResponse, ControlError>) {
         let new = match answer {
             Ok(info) => {
-                self.heard.lock().unwrap().unanswered = 0;
+                let mut heard = self.heard.lock().unwrap();
+                (heard.unanswered, heard.doubted) = (0, false);
                 Some(SourceInfo(info))
             }
             // Nobody is there who could say, or who does; a producer may need a while to come back to the server.
@@ -248,7 +270,18 @@ impl CvMmapSrc {
                 return;
             }
         };
-        let old = std::mem::replace(&mut *self.source_info.lock().unwrap(), new.clone());
+        self.replace_info(generation, new);
+    }
+
+    /// Stores what is known now and tells it, unless the element was closed since `generation`.
+    fn replace_info(&self, generation: u64, new: Option<SourceInfo>) {
+        let mut known = self.source_info.lock().unwrap();
+        // Whoever closes counts on first and clears then, so that this sees the one or is cleared by the other.
+        if self.generation.load(Ordering::Acquire) != generation {
+            return;
+        }
+        let old = std::mem::replace(&mut *known, new.clone());
+        drop(known);
         let same = match (&old, &new) {
             (Some(old), Some(new)) => old.is_same_source(new),
             (old, new) => old.is_none() && new.is_none(),
@@ -268,11 +301,14 @@ impl CvMmapSrc {
         }
     }
 
-    /// Whether what is known of the source holds no longer, after this failure to ask for it.
+    /// Whether what is known of the source holds no longer, after this failure to ask for it. While its frames flow it
+    /// does: after a server's restart the producer may be back later than we are.
     fn is_gone(&self, error: &ControlError) -> bool {
+        let flows = self.telling.lock().unwrap().is_lively();
         let mut heard = self.heard.lock().unwrap();
         heard.unanswered += u32::from(matches!(error, ControlError::NoResponders { .. }));
-        matches!(error, ControlError::Refused { .. }) || heard.unanswered >= GONE_AFTER
+        matches!(error, ControlError::Refused { .. })
+            || heard.unanswered >= GONE_AFTER && (heard.doubted || !flows)
     }
 
     /// The connection, where the element has one.

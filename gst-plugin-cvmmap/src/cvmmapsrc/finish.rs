@@ -71,7 +71,7 @@ impl CvMmapSrc {
         }
         let bytes = buffer_ref.size() as u64;
         if let Some(pts) = pts {
-            self.follow_timeline(s, frame, pts);
+            s.ended = self.follow_timeline(s, frame, pts);
         }
         if reset && !first {
             let event = gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build();

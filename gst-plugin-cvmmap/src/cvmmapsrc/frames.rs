@@ -17,7 +17,7 @@ use gst_video::prelude::*;
 
 use super::CAT;
 use super::imp::{CvMmapSrc, Format};
-use super::seek::{Landing, Mapping};
+use super::seek::{Landing, Mapping, Picking};
 use super::settings::{Settings, TimestampMode};
 use super::state::{AccessUnitGate, CaptureClock, Rate, stalled_after};
 use super::telling::State;
@@ -58,10 +58,13 @@ pub(super) struct Streaming {
     pub ready: VecDeque<Snapshot>,
     /// What may be where a seek that is under way lands.
     pub kept: Vec<Snapshot>,
+    pub picking: Picking,
     /// Where the next frame was sought.
     pub landing: Option<Landing>,
     /// Stream time as it was last set, where the producer has a timeline.
     pub mapping: Option<Mapping>,
+    /// The last frame was past the stop position.
+    pub ended: bool,
     pub rate: Rate,
     pub capture_clock: CaptureClock,
     pub gate: AccessUnitGate,
@@ -92,8 +95,10 @@ impl Streaming {
             held: None,
             ready: VecDeque::new(),
             kept: Vec::new(),
+            picking: Picking::default(),
             landing: None,
             mapping: None,
+            ended: false,
             rate: Rate::default(),
             capture_clock: CaptureClock::default(),
             gate: AccessUnitGate::default(),
@@ -135,12 +140,8 @@ impl CvMmapSrc {
         let (mut accepted, refused) = (counters.accepted, counters.torn + counters.late);
         loop {
             while let Some(snapshot) = self.due(s) {
-                let running = snapshot.pts;
                 let Some(buffer) = self.finish(s, snapshot) else { continue };
-                if s.mapping.zip(running).is_some_and(|(mapping, running)| mapping.is_past_stop(running)) {
-                    return Err(gst::FlowError::Eos);
-                }
-                return Ok(buffer);
+                return if s.ended { Err(gst::FlowError::Eos) } else { Ok(buffer) };
             }
             let idle = self.settings.lock().unwrap().idle_timeout();
             let lively = self.telling.lock().unwrap().is_lively();
@@ -172,8 +173,15 @@ impl CvMmapSrc {
                     self.check_label(s, &counters);
                     let silent = self.telling.lock().unwrap().state() == Some(State::Stalled);
                     if silent || stall.is_some_and(|stall| left(stall).is_zero()) {
+                        if !self.seeking.is_under_way() && self.is_spent(s) {
+                            gst::info!(CAT, imp = self, "nothing more comes before the stop position: EOS");
+                            return Err(gst::FlowError::Eos);
+                        }
                         let gone = !s.reader.segment_exists();
                         self.tell(|telling| telling.silent(gone));
+                        if gone {
+                            self.forget_source();
+                        }
                     }
                 }
                 Event::Arrival(arrival) => {
@@ -331,6 +339,9 @@ impl CvMmapSrc {
         s.starving = false;
         let reopens = s.reader.counters().reopens;
         let reopened = std::mem::replace(&mut s.reopens, reopens) != reopens;
+        if reopened {
+            self.doubt_source();
+        }
         let reset = std::mem::take(&mut s.reset) | self.telling.lock().unwrap().take_reset();
         let fell = std::mem::take(&mut s.fell);
         let snapshot = Snapshot {

@@ -139,6 +139,8 @@ impl ElementImpl for CvMmapSrc {
         let result = self.parent_change_state(transition);
         if transition == gst::StateChange::PlayingToPaused {
             self.playing.store(false, Ordering::Release);
+            // The base class does not unlock for this.
+            self.interrupted.store(true, Ordering::Release);
         }
         let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
         if failed || transition == gst::StateChange::PausedToReady {
@@ -197,6 +199,7 @@ impl BaseSrcImpl for CvMmapSrc {
         if let Some(waker) = &*self.waker.lock().unwrap() {
             waker.clear();
         }
+        self.seeking.restart();
         // After a flush or a pause nothing that was held or measured before is of use.
         self.interrupted.store(true, Ordering::Release);
         Ok(())

@@ -40,13 +40,17 @@ const KEPT_ACCESS_UNITS: usize = 64;
 /// The same event comes once for each sink of the pipeline.
 const SAME_SEEK: Duration = Duration::from_secs(1);
 
+/// A whole seek takes no longer, in whichever dialect: the pipeline's state cannot change meanwhile.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
+/// What may lie between the last sample and the stop position, where the pace is not known.
+const LAST_STEP: gst::ClockTime = JUMP;
+
 /// Stream time by running time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Mapping {
     running: gst::ClockTime,
     stream: gst::ClockTime,
     stop: Option<gst::ClockTime>,
-    flags: gst::SegmentFlags,
 }
 
 impl Mapping {
@@ -64,13 +68,83 @@ impl Mapping {
     /// PTS are running time, so the segment begins where it is based.
     fn segment(&self) -> gst::Segment {
         let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
-        segment.set_flags(self.flags);
         segment.set_start(self.running);
         segment.set_base(self.running);
         segment.set_position(self.running);
         segment.set_time(self.stream);
         segment.set_stop(self.stop.map(|stop| self.running + stop.saturating_sub(self.stream)));
         segment.upcast()
+    }
+}
+
+/// Where a seek's stop position ends the stream. It outlives mappings: they go with each flush, pause and outage.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Span {
+    /// Stream time.
+    stop: Option<gst::ClockTime>,
+    /// Of the last frame.
+    reached: Option<gst::ClockTime>,
+}
+
+impl Span {
+    /// A frame that no seek of ours landed on; `true`: it is of another round, so that the stop was passed unseen.
+    fn reach(&mut self, stream: gst::ClockTime) -> bool {
+        let fell = self.reached.replace(stream).is_some_and(|reached| stream < reached);
+        fell && self.stop.is_some()
+    }
+
+    /// Whether the next frame would be past the stop, or past the end where that comes first.
+    fn is_spent(&self, duration: Option<gst::ClockTime>, interval: Option<gst::ClockTime>) -> bool {
+        let Some((stop, reached)) = self.stop.zip(self.reached) else { return false };
+        let end = duration.map_or(stop, |duration| stop.min(duration));
+        reached + interval.unwrap_or(LAST_STEP) >= end
+    }
+}
+
+/// Which frames may be where a seek lands that was not answered yet.
+#[derive(Debug, Default)]
+pub(super) struct Picking {
+    /// Which seek it is about.
+    asked: Option<Instant>,
+    /// The last stamp that was seen.
+    last_ns: Option<u64>,
+    /// A seek backwards shows by a stamp that does not rise. Before that, frames continue the old position.
+    continues: bool,
+}
+
+/// What becomes of a frame.
+#[derive(Debug, PartialEq, Eq)]
+enum Picked {
+    /// It may be the landing, and none before it is.
+    First,
+    Kept,
+    Dropped,
+}
+
+impl Picking {
+    fn pass(&mut self, stamp_ns: u64) {
+        self.last_ns = Some(stamp_ns);
+    }
+
+    fn pick(&mut self, stamp_ns: u64, target_ns: u64, asked: Instant) -> Picked {
+        if self.asked.replace(asked) != Some(asked) {
+            // The first sample at or after the target is then not behind that one.
+            self.continues = self.last_ns.is_some_and(|last| target_ns <= last);
+        }
+        let last = self.last_ns.replace(stamp_ns);
+        let turned = last.is_some_and(|last| stamp_ns <= last || stamp_ns - last > JUMP.nseconds());
+        self.continues &= !turned;
+        let sparse = SPARSE_NS + asked.elapsed().as_nanos() as u64;
+        match stamp_ns.checked_sub(target_ns) {
+            Some(behind) if behind <= sparse && !self.continues => {
+                if turned {
+                    Picked::First
+                } else {
+                    Picked::Kept
+                }
+            }
+            _ => Picked::Dropped,
+        }
     }
 }
 
@@ -82,7 +156,6 @@ pub(super) struct Landing {
     answered: Instant,
     /// Stream time.
     stop: Option<gst::ClockTime>,
-    flags: gst::SegmentFlags,
 }
 
 impl Landing {
@@ -112,10 +185,19 @@ enum Phase {
     Landed(Landing),
 }
 
+/// Seen and changed as one.
+#[derive(Debug, Default)]
+struct Now {
+    /// Which opening of the element this is of.
+    opening: u64,
+    phase: Phase,
+    span: Span,
+}
+
 /// The seek that is under way, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Seeking {
-    phase: Mutex<Phase>,
+    now: Mutex<Now>,
     noticed: Condvar,
     /// Somebody seeks: others wait for their turn.
     busy: Mutex<bool>,
@@ -134,17 +216,61 @@ impl Drop for Turn<'_> {
 }
 
 impl Seeking {
+    /// The element is opened; a seek that is still under way then has no say any more.
     pub fn reset(&self) {
-        self.set(Phase::None);
+        let mut now = self.now.lock().unwrap();
+        *now = Now { opening: now.opening + 1, ..Now::default() };
     }
 
     /// A count that falls now fell since we sought.
     pub fn is_under_way(&self) -> bool {
-        !matches!(*self.phase.lock().unwrap(), Phase::None)
+        !matches!(self.phase(), Phase::None)
     }
 
-    fn set(&self, phase: Phase) {
-        *self.phase.lock().unwrap() = phase;
+    fn phase(&self) -> Phase {
+        self.now.lock().unwrap().phase
+    }
+
+    fn opening(&self) -> u64 {
+        self.now.lock().unwrap().opening
+    }
+
+    /// `false`: the element was opened anew since `opening`, and nothing is changed.
+    fn set(&self, opening: u64, new: Phase) -> bool {
+        let mut now = self.now.lock().unwrap();
+        if now.opening != opening {
+            return false;
+        }
+        if let Phase::Landed(landing) = &new {
+            // Of it from now on, though its frame may never come.
+            now.span = Span { stop: landing.stop, reached: None };
+        }
+        now.phase = new;
+        true
+    }
+
+    fn span(&self) -> Span {
+        self.now.lock().unwrap().span
+    }
+
+    /// A frame goes out; `true`: it is of another round, and there is a stop position.
+    fn reach(&self, stream: gst::ClockTime) -> bool {
+        self.now.lock().unwrap().span.reach(stream)
+    }
+
+    /// The frames that were sought come; unless it is another seek's turn by now.
+    fn landed(&self, landing: &Landing) {
+        let mut now = self.now.lock().unwrap();
+        if matches!(&now.phase, Phase::Landed(current) if current.asked == landing.asked) {
+            now.phase = Phase::None;
+        }
+    }
+
+    /// What the streaming thread noticed before it was flushed, it did not notice as it is now.
+    pub fn restart(&self) {
+        if let Phase::Asking { noticed, .. } = &mut self.now.lock().unwrap().phase {
+            *noticed = false;
+        }
     }
 
     fn turn(&self, within: Duration) -> Option<Turn<'_>> {
@@ -159,7 +285,7 @@ impl Seeking {
 
     /// The streaming thread is about to wait for frames.
     pub fn notice(&self) {
-        if let Phase::Asking { noticed, .. } = &mut *self.phase.lock().unwrap()
+        if let Phase::Asking { noticed, .. } = &mut self.now.lock().unwrap().phase
             && !std::mem::replace(noticed, true)
         {
             self.noticed.notify_one();
@@ -167,9 +293,9 @@ impl Seeking {
     }
 
     fn wait_until_noticed(&self) {
-        let phase = self.phase.lock().unwrap();
-        let unseen = |phase: &mut Phase| matches!(phase, Phase::Asking { noticed: false, .. });
-        drop(self.noticed.wait_timeout_while(phase, NOTICED_WITHIN, unseen).unwrap());
+        let now = self.now.lock().unwrap();
+        let unseen = |now: &mut Now| matches!(now.phase, Phase::Asking { noticed: false, .. });
+        drop(self.noticed.wait_timeout_while(now, NOTICED_WITHIN, unseen).unwrap());
     }
 }
 
@@ -178,7 +304,6 @@ struct Wanted {
     /// Producer's clock, in ns.
     target_ns: u64,
     stop: Option<gst::ClockTime>,
-    flags: gst::SegmentFlags,
     timeline: Timeline,
 }
 
@@ -189,6 +314,9 @@ fn wanted(seek: &gst::event::Seek, timeline: Timeline) -> Result<Wanted, String>
     }
     if !flags.contains(gst::SeekFlags::FLUSH) {
         return Err(format!("flags {flags:?}: only flushing seeks, since what is to come is not known"));
+    }
+    if flags.contains(gst::SeekFlags::SEGMENT) {
+        return Err(format!("flags {flags:?}: no segment seeks, since what follows on one cannot be queued"));
     }
     let gst::GenericFormattedValue::Time(start) = start else {
         return Err(format!("format {:?}: only time", start.format()));
@@ -207,13 +335,7 @@ fn wanted(seek: &gst::event::Seek, timeline: Timeline) -> Result<Wanted, String>
     if let Some(stop) = stop.filter(|stop| *stop <= start) {
         return Err(format!("stop {stop} is not after position {start}"));
     }
-    let segment = flags.contains(gst::SeekFlags::SEGMENT);
-    Ok(Wanted {
-        target_ns: timeline.start.saturating_add(start.nseconds()),
-        stop,
-        flags: if segment { gst::SegmentFlags::SEGMENT } else { gst::SegmentFlags::empty() },
-        timeline,
-    })
+    Ok(Wanted { target_ns: timeline.start.saturating_add(start.nseconds()), stop, timeline })
 }
 
 impl CvMmapSrc {
@@ -249,8 +371,7 @@ impl CvMmapSrc {
     /// Handles a seek event; `false`: refused, and told why in the log.
     pub(super) fn seek(&self, event: &gst::Event) -> bool {
         let gst::EventView::Seek(seek) = event.view() else { return false };
-        let limit = self.open_connection().map_or(Duration::ZERO, |control| control.source.limit());
-        let Some(_turn) = self.seeking.turn(limit + NOTICED_WITHIN) else {
+        let Some(_turn) = self.seeking.turn(ASKED_WITHIN + NOTICED_WITHIN) else {
             gst::warning!(CAT, imp = self, "seek refused: another one is under way");
             return false;
         };
@@ -268,6 +389,7 @@ impl CvMmapSrc {
     }
 
     fn try_seek(&self, seek: &gst::event::Seek, seqnum: gst::Seqnum) -> Result<(), String> {
+        let opening = self.seeking.opening();
         let control = self
             .open_connection()
             .ok_or("there is no control plane: 'nats-url' is empty, or the state NULL or READY")?;
@@ -281,8 +403,12 @@ impl CvMmapSrc {
         }
         let asked = Instant::now();
         self.bodies.lock().unwrap().forget(asked);
-        self.seeking.set(Phase::Asking { target_ns: wanted.target_ns, since: asked, noticed: false });
-        let obj = self.obj();
+        let was_at = self.obj().query_position::<gst::ClockTime>();
+        let closed = || "the element was closed meanwhile".to_owned();
+        let asking = Phase::Asking { target_ns: wanted.target_ns, since: asked, noticed: false };
+        if !self.seeking.set(opening, asking) {
+            return Err(closed());
+        }
         self.parent_send_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
         self.parent_send_event(gst::event::FlushStop::builder(false).seqnum(seqnum).build());
         // In PAUSED a live source reads nothing.
@@ -293,32 +419,39 @@ impl CvMmapSrc {
         let asked = Instant::now();
         let landed = self.ask_to_seek(&control, wanted.target_ns);
         let phase = landed.as_ref().map_or(Phase::None, |frame| {
-            let answered = Instant::now();
-            let Wanted { stop, flags, .. } = wanted;
-            Phase::Landed(Landing { frame: *frame, asked, answered, stop, flags })
+            Phase::Landed(Landing { frame: *frame, asked, answered: Instant::now(), stop: wanted.stop })
         });
-        self.seeking.set(phase);
-        if !playing && let Ok(frame) = &landed {
-            // Whoever asks for the position has nothing but this to go by until frames come.
-            let stream = frame.timestamp_ns.saturating_sub(wanted.timeline.start);
-            let mapping = Mapping {
-                running: obj.current_running_time().unwrap_or_default(),
-                stream: gst::ClockTime::from_nseconds(stream),
-                stop: wanted.stop,
-                flags: wanted.flags,
+        if !self.seeking.set(opening, phase) {
+            return Err(closed());
+        }
+        if !playing {
+            let stream = match &landed {
+                Ok(frame) => {
+                    let stream = frame.timestamp_ns.saturating_sub(wanted.timeline.start);
+                    Some((gst::ClockTime::from_nseconds(stream), wanted.stop))
+                }
+                Err(_) => was_at.map(|stream| (stream, self.seeking.span().stop)),
             };
-            self.set_segment(&mapping.segment());
-            if let Ok(segment) = mapping.segment().downcast::<gst::ClockTime>() {
-                obj.src_pad().push_event(gst::event::Segment::builder(&segment).seqnum(seqnum).build());
-            }
+            self.place_paused(stream, seqnum);
         }
         self.nudge();
         landed.map(|frame| gst::debug!(CAT, imp = self, "landed on {frame:?}"))
     }
 
+    /// After a flush in PAUSED, whoever asks for the position has nothing but this to go by until frames come.
+    fn place_paused(&self, at: Option<(gst::ClockTime, Option<gst::ClockTime>)>, seqnum: gst::Seqnum) {
+        let Some((stream, stop)) = at else { return };
+        let obj = self.obj();
+        let mapping = Mapping { running: obj.current_running_time().unwrap_or_default(), stream, stop };
+        self.set_segment(&mapping.segment());
+        if let Ok(segment) = mapping.segment().downcast::<gst::ClockTime>() {
+            obj.src_pad().push_event(gst::event::Segment::builder(&segment).seqnum(seqnum).build());
+        }
+    }
+
     fn ask_to_seek(&self, control: &Control, target_ns: u64) -> Result<FrameId, String> {
         let source = control.source.clone();
-        let answer = block_on(async move { source.seek(target_ns).await }, source_limit(control));
+        let answer = block_on(async move { source.seek(target_ns).await }, ASKED_WITHIN);
         let named = |error: ControlError| format!("{}: {error}", error.name());
         let landed = answer.map_err(|late| format!("timeout: {late}"))?.map_err(named)?;
         Ok(FrameId { count: landed.landed_frame_count, timestamp_ns: landed.landed_timestamp_ns })
@@ -332,16 +465,22 @@ impl CvMmapSrc {
 
     /// Lets frames pass, or keeps them while the producer is asked to seek.
     pub(super) fn gate_by_seek(&self, s: &mut Streaming) {
-        let phase = *self.seeking.phase.lock().unwrap();
+        let phase = self.seeking.phase();
         match phase {
-            Phase::None => s.kept.clear(),
+            Phase::None => {
+                s.kept.clear();
+                s.ready.iter().for_each(|snapshot| s.picking.pass(snapshot.frame.timestamp_ns));
+            }
             Phase::Asking { target_ns, since, .. } => {
-                let elapsed = since.elapsed().as_nanos() as u64;
                 for mut snapshot in s.ready.drain(..) {
-                    let behind = snapshot.frame.timestamp_ns.checked_sub(target_ns);
+                    match s.picking.pick(snapshot.frame.timestamp_ns, target_ns, since) {
+                        Picked::First => s.kept.clear(),
+                        Picked::Kept => (),
+                        Picked::Dropped => continue,
+                    }
                     let picture = snapshot.key.is_none();
                     let room = if picture { KEPT_PICTURES } else { KEPT_ACCESS_UNITS };
-                    if behind.is_none_or(|behind| behind > SPARSE_NS + elapsed) || s.kept.len() >= room {
+                    if s.kept.len() >= room {
                         continue;
                     }
                     // Pools have few buffers.
@@ -353,6 +492,7 @@ impl CvMmapSrc {
             }
             Phase::Landed(landing) => {
                 s.kept.extend(s.ready.drain(..));
+                s.kept.iter().for_each(|snapshot| s.picking.pass(snapshot.frame.timestamp_ns));
                 let found = |of: &dyn Fn(&Snapshot) -> bool| s.kept.iter().position(of);
                 let at = found(&|snapshot| landing.is(&snapshot.frame))
                     .or_else(|| found(&|snapshot| landing.leads_to(&snapshot.frame, snapshot.arrived)));
@@ -361,38 +501,46 @@ impl CvMmapSrc {
                     s.ready[0].discont = true;
                     s.ready[0].reset = true;
                     s.landing = Some(landing);
-                    self.seeking.set(Phase::None);
+                    self.seeking.landed(&landing);
                 }
                 s.kept.clear();
             }
         }
     }
 
-    /// Sets a new segment where stream time would not be the producer's.
-    pub(super) fn follow_timeline(&self, s: &mut Streaming, frame: FrameId, running: gst::ClockTime) {
+    /// Sets a new segment where stream time would not be the producer's; `true`: the stop position was reached.
+    pub(super) fn follow_timeline(&self, s: &mut Streaming, frame: FrameId, running: gst::ClockTime) -> bool {
         let landing = s.landing.take();
         let Some(timeline) = self.timeline() else {
             if s.mapping.take().is_some() {
                 self.set_segment(&gst::FormattedSegment::<gst::ClockTime>::new().upcast());
             }
-            return;
+            return false;
         };
         let stream = gst::ClockTime::from_nseconds(frame.timestamp_ns.saturating_sub(timeline.start));
-        let (stop, flags) = match (landing, s.mapping) {
-            (Some(landing), _) => (landing.stop, landing.flags),
-            (None, Some(mapping)) if mapping.error(running, stream) <= JUMP => return,
-            (None, Some(mapping)) => (mapping.stop, mapping.flags),
-            (None, None) => (None, gst::SegmentFlags::empty()),
-        };
-        let mapping = Mapping { running, stream, stop, flags };
+        let over = self.seeking.reach(stream);
+        let stop = self.seeking.span().stop;
+        if over {
+            gst::info!(CAT, imp = self, "from before the stop position to {stream}: it ends there");
+            return true;
+        }
+        if landing.is_none() && s.mapping.is_some_and(|mapping| mapping.error(running, stream) <= JUMP) {
+            return s.mapping.is_some_and(|mapping| mapping.is_past_stop(running));
+        }
+        let mapping = Mapping { running, stream, stop };
         gst::debug!(CAT, imp = self, "stream time {stream} at running time {running}");
         self.set_segment(&mapping.segment());
         s.mapping = Some(mapping);
+        mapping.is_past_stop(running)
     }
-}
 
-fn source_limit(control: &Control) -> Duration {
-    control.source.limit()
+    /// Whether there is a stop position and the producer has nothing more up to there; asked where it is silent.
+    pub(super) fn is_spent(&self, s: &Streaming) -> bool {
+        let duration = self.timeline().and_then(|timeline| timeline.duration);
+        let interval = s.rate.interval_ns();
+        let [duration, interval] = [duration, interval].map(|ns| ns.map(gst::ClockTime::from_nseconds));
+        self.seeking.span().is_spent(duration, interval)
+    }
 }
 
 #[cfg(test)]
@@ -427,6 +575,7 @@ mod tests {
             (seek(2.0, flush, S, None), "rate 2: "),
             (seek(-1.0, flush, S, None), "rate -1: "),
             (seek(1.0, gst::SeekFlags::ACCURATE, S, None), "only flushing seeks"),
+            (seek(1.0, flush | gst::SeekFlags::SEGMENT, S, None), "no segment seeks"),
             (seek(1.0, flush, S * 11, None), "position 0:00:11.000000000 is outside the timeline of 0:00:00"),
             (seek(1.0, flush, S * 2, Some(S)), "stop 0:00:01.000000000 is not after position 0:00:02"),
         ] {
@@ -438,8 +587,7 @@ mod tests {
     #[test]
     fn a_mapping_keeps_running_time_and_says_when_stream_time_ends() {
         gst::init().unwrap();
-        let mapping =
-            Mapping { running: S * 60, stream: S * 3, stop: Some(S * 5), flags: gst::SegmentFlags::empty() };
+        let mapping = Mapping { running: S * 60, stream: S * 3, stop: Some(S * 5) };
         let segment = mapping.segment().downcast::<gst::ClockTime>().unwrap();
         assert_eq!(segment.to_running_time(S * 61), Some(S * 61));
         assert_eq!(segment.to_stream_time(S * 61), Some(S * 4));
@@ -450,12 +598,61 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_ends_by_a_fall_and_by_silence_before_it() {
+        let ms = gst::ClockTime::MSECOND;
+        let mut span = Span { stop: Some(S * 3), reached: Some(S) };
+        assert!(!span.reach(S * 2) && !span.reach(S * 2));
+        assert!(!span.is_spent(None, Some(ms * 40)));
+        assert!(span.reach(ms * 40), "a loop");
+        let mut unbound = Span::default();
+        assert!(!unbound.reach(S * 2) && !unbound.reach(S) && !unbound.is_spent(Some(S), None));
+        let at = |reached| Span { stop: Some(S * 10), reached: Some(reached) };
+        assert!(at(ms * 2_960).is_spent(Some(S * 3), Some(ms * 40)));
+        assert!(!at(ms * 2_960).is_spent(Some(S * 10), Some(ms * 40)), "silent in the middle");
+        assert!(at(ms * 9_970).is_spent(None, Some(ms * 40)));
+    }
+
+    #[test]
+    fn a_short_seek_backwards_keeps_no_frame_of_before_it() {
+        let asked = Instant::now();
+        let ns = |ms: u64| ms * 1_000_000;
+        let mut picking = Picking::default();
+        picking.pass(ns(5000));
+        let mut pick = |ms, target| picking.pick(ns(ms), ns(target), asked);
+        // A slow producer goes on with the old position, behind the target, and lands then.
+        assert_eq!([pick(5040, 4900), pick(5080, 4900)], [Picked::Dropped, Picked::Dropped]);
+        assert_eq!(pick(4920, 4900), Picked::First);
+        assert_eq!(pick(4960, 4900), Picked::Kept);
+        let again = Instant::now();
+        let mut pick = |ms, target| picking.pick(ns(ms), ns(target), again);
+        // Forwards, a little: the old position may come by before it is left.
+        assert_eq!([pick(5000, 5010), pick(5040, 5010)], [Picked::Dropped, Picked::Kept]);
+        assert_eq!([pick(5040, 5010), pick(5080, 5010)], [Picked::First, Picked::Kept]);
+        // And one that shows by nothing but the distance.
+        let far = Instant::now();
+        let mut pick = |ms, target| picking.pick(ns(ms), ns(target), far);
+        assert_eq!([pick(5120, 9000), pick(9000, 9000)], [Picked::Dropped, Picked::First]);
+    }
+
+    #[test]
+    fn a_seek_that_outlives_its_opening_changes_nothing() {
+        let seeking = Seeking::default();
+        let opening = seeking.opening();
+        let asking = || Phase::Asking { target_ns: 0, since: Instant::now(), noticed: true };
+        assert!(seeking.set(opening, asking()));
+        // The run that noticed is flushed.
+        seeking.restart();
+        assert!(matches!(seeking.phase(), Phase::Asking { noticed: false, .. }));
+        seeking.reset();
+        assert!(!seeking.set(opening, asking()) && !seeking.is_under_way());
+    }
+
+    #[test]
     fn a_landing_takes_what_followed_on_it() {
         let asked = Instant::now();
         let after = |ms| asked + Duration::from_millis(ms);
         let frame = |ms: u64| FrameId { count: 0, timestamp_ns: ms * 1_000_000 };
-        let (stop, flags) = (None, gst::SegmentFlags::empty());
-        let landing = Landing { frame: frame(5000), asked, answered: after(10), stop, flags };
+        let landing = Landing { frame: frame(5000), asked, answered: after(10), stop: None };
         assert!(landing.leads_to(&frame(5033), after(43)));
         // Before the answer nobody knows; what is of before the seek is elsewhere.
         assert!(!landing.leads_to(&frame(5033), after(5)));
