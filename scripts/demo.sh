@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 # A simulated camera, a real gst-launch-1.0 that encodes and sends it over RTP, and another that receives and decodes.
-# Writes a PNG of a received frame and a summary; ends by itself; fails where the picture did not get through.
+# Then a replay on the control plane: it is found, asked and seeked in over NATS, and shows the frame behind the seek.
+# Writes a PNG of a frame of each and a summary; ends by itself; fails where a picture did not get through, or another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -80,5 +81,50 @@ EOF
 # Half is far from what a working system loses.
 if [ "$((received * 2))" -lt "$sent" ]; then
   echo "demo: only $received of $sent frames came through" >&2
+  exit 1
+fi
+
+# A replay of 20 s on a server of its own. 12 s into it is frame 360.
+nats=$(PATH=$PATH:/usr/sbin command -v nats-server)
+port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export CVMMAP_NATS_URL=nats://127.0.0.1:$port
+"$nats" -a 127.0.0.1 -p "$port" >"$out/nats.log" 2>&1 &
+pids+=("$!")
+replay=replay-$$
+"$streamer" sim "$replay" --size 640x360 --fps 30 --replay 20 --nats-url "$CVMMAP_NATS_URL" >"$out/replay.log" 2>&1 &
+pids+=("$!")
+echo "simulating a replay of 20 s on the control plane, with a NATS server on port $port ..."
+for _ in $(seq 100); do
+  "$streamer" discover >"$out/discover.txt" 2>&1 || :
+  grep -q "cvmmap://$replay .* nats+shm " "$out/discover.txt" && break
+  sleep 0.1
+done
+if ! found=$(grep "cvmmap://$replay .* nats+shm " "$out/discover.txt"); then
+  echo "demo: the replay was not found over NATS; see $out/replay.log and $out/nats.log" >&2
+  exit 1
+fi
+"$streamer" control "$replay" info >"$out/info.txt"
+"$streamer" control "$replay" seek 12s >"$out/seek.txt"
+# It goes on from there; what identity says of the picture is the frame count that must stand in it.
+gst-launch-1.0 -v cvmmapsrc uri="cvmmap://$replay" num-buffers=1 idle-timeout=5000 ! identity silent=false \
+  ! videoconvert ! pngenc compression-level=1 ! filesink location="$out/seek.png" >"$out/picture.log" 2>&1
+
+fact() { sed -n "s/^$2: //p" "$out/$1.txt"; }
+was=$(fact info current_frame_count)
+landed=$(fact seek landed_frame_count)
+shown=$(sed -n 's/.*offset: \([0-9]*\),.*/\1/p' "$out/picture.log" | head -1)
+cat <<EOF
+
+  cv-mmap demo: the control plane
+  ---------------------------------------------------------------
+  found                           $(echo $found)
+  asked                           $(fact info kind), $(fact info flags); $(awk -v ns="$(fact info duration_ns)" 'BEGIN { print ns / 1e9 }') s, at frame $was
+  seek to 12 s                    landed at $(fact seek landed_seconds) s, frame $landed
+  the next picture                frame $shown, $out/seek.png
+
+EOF
+if [ "$landed" -ne 360 ] || [ ! -s "$out/seek.png" ] || [ -z "$shown" ] || [ "$shown" -lt "$landed" ] \
+  || [ "$was" -ge "$landed" ]; then
+  echo "demo: the seek did not lead to its picture; see the logs in $out" >&2
   exit 1
 fi

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cvmmap_control::ServerUrl;
 use cvmmap_control::discovery::{Found, STREAMER};
+use cvmmap_control::error::printable;
 use cvmmap_control::producers::{Producer, Watch, look, services};
 use cvmmap_control::url::default_url;
 use cvmmap_ipc::PlaneKind;
@@ -104,7 +105,7 @@ fn row(producer: &Producer) -> Vec<String> {
         (Value::Null, _) => "-".into(),
         (width, height) => format!("{width}x{height}"),
     };
-    let name = producer.target.as_ref().map_or_else(|| producer.shm_name.clone(), ToString::to_string);
+    let name = producer.target.as_ref().map_or_else(|| printable(&producer.shm_name), ToString::to_string);
     let rest = ["format", "version", "found_by", "nats_key", "backend"].map(|key| show::cell(&report[key]));
     [vec![name, size], rest.to_vec()].concat()
 }
@@ -150,14 +151,17 @@ fn watch(args: &Args, url: Option<&ServerUrl>) -> Result<(), Failure> {
     let (send, lists) = sync_channel(1);
     let _watch = Watch::start(url, move |producers| drop(send.try_send(producers)));
     let mut known = Changes::default();
-    while !interrupted.load(Ordering::Relaxed) {
+    while !interrupted.load(Ordering::Relaxed) && !tell::is_closed() {
         match lists.recv_timeout(TICK) {
             Ok(producers) => {
                 for (change, producer) in known.take(&producers) {
-                    if args.json {
-                        tell::result(json!({ "change": change, "producer": report(&producer) }));
+                    let taken = if args.json {
+                        tell::result(json!({ "change": change, "producer": report(&producer) }))
                     } else {
-                        tell::result(format_args!("{change:7}  {}", row(&producer).join("  ")));
+                        tell::result(format_args!("{change:7}  {}", row(&producer).join("  ")))
+                    };
+                    if !taken {
+                        return Ok(());
                     }
                 }
             }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Reports as JSON for programs and as text for people, from the same values.
+//!
+//! Much of it is what others on the server wrote: JSON escapes control characters, text has U+FFFD in their place.
 
+use cvmmap_control::error::printable;
 use serde_json::Value;
 
 use crate::tell;
@@ -44,7 +47,7 @@ pub fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         Value::Number(number) if number.is_f64() => format!("{:.2}", number.as_f64().unwrap_or_default()),
         Value::Array(items) if items.is_empty() => "-".into(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
@@ -54,6 +57,8 @@ pub fn cell(value: &Value) -> String {
 
 /// Rows of equal length in aligned columns, the first of them as a heading.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -76,6 +81,15 @@ mod tests {
         });
         let shown = "a: 1\nb: 2.50\nnone: -\nempty: -\nlist: x, y\nobject:\n  text: z\nrows:\n  c: true\nrows:\n  c: false\n";
         assert_eq!(super::text(&report), shown);
+    }
+
+    #[test]
+    fn what_others_wrote_neither_steers_the_terminal_nor_begins_lines() {
+        let foreign = "a\x1b[31mb\nforged: yes\u{9b}2J";
+        let shown = "a\u{fffd}[31mb\u{fffd}forged: yes\u{fffd}2J";
+        assert_eq!(super::text(&json!({ "path": foreign })), format!("path: {shown}\n"));
+        assert_eq!(super::text(&json!({ "paths": [foreign] })), format!("paths: {shown}\n"));
+        assert_eq!(super::table(&[vec![foreign.to_owned(), "x".into()]]), format!("{shown}  x"));
     }
 
     #[test]

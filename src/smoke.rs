@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         match try_row(row, &url, args, &interrupted) {
             Ok(pictures) => {
-                tell::result(format_args!("{}: pass (exit 0): {pictures} pictures came back", row.name))
+                tell::result(format_args!("{}: pass (exit 0): {pictures} pictures came back", row.name));
             }
             Err(failure) => {
                 tell::result(format_args!("{}: fail (exit {}): {failure}", row.name, failure.exit as u8));

@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Results for stdout and talk for stderr: whoever reads them may have seen enough and closed the pipe, which ends
-//! nothing. `println!` and `eprintln!` panic there.
+//! nothing but a stream of results. `println!` and `eprintln!` panic there.
 
 use std::fmt::Display;
 use std::io::Write;
 
-/// A line of what was asked for.
-pub fn result(line: impl Display) {
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A line of what was asked for; whether stdout took it.
+pub fn result(line: impl Display) -> bool {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+}
+
+/// Whether nobody reads stdout any more: what has nothing to say for a while would not learn it by writing.
+pub fn is_closed() -> bool {
+    let out = std::io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    polled.is_ok_and(|_| fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP))
 }
 
 /// A line about it.

@@ -98,3 +98,26 @@ fn arguments_that_cannot_work_name_the_flag_and_the_rule() {
         assert!(shown.contains(part), "{args:?}: '{part}' is not in\n{shown}");
     }
 }
+
+#[test]
+fn the_servers_url_of_the_environment_is_everybodys_default() {
+    let with = |command: &mut std::process::Command, url: &str| {
+        let output = run(command.env("CVMMAP_NATS_URL", url));
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let plan = "run --uri cam0 --codec h264 --encoder software --rtp --rtp-endpoint 127.0.0.1:9 --print-plan";
+    let streamer = |line: &str, url: &str| with(streamer().args(line.split_whitespace()), url);
+    for line in [plan, "discover", "control cam0 info"] {
+        let (code, said) = streamer(line, "http://h");
+        assert!(code == Some(2) && said.contains("--nats-url 'http://h': it is nats://"), "{line}: {said}");
+    }
+    // Whoever pastes the line elsewhere means the same server.
+    for (more, url) in [("", "nats://h:1"), (" --nats-url nats://localhost:4222", "nats://localhost:4222")] {
+        let (_, said) = streamer(&format!("{plan}{more}"), "nats://h:1");
+        assert!(said.contains(&format!("nats-url={url} ")), "{said}");
+    }
+    for element in ["cvmmapsrc", "cvmmapsink"] {
+        let (_, said) = with(gst_tool("gst-inspect-1.0").arg(element), "nats://h:1");
+        assert!(said.contains("\"nats://h:1\""), "{element}: {said}");
+    }
+}

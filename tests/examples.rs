@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use common::flv::*;
+use common::nats::Nats;
 use common::*;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use cvmmap_streamer::pattern::Pattern;
@@ -214,10 +215,42 @@ fn nginx_passes_on_the_dialect_that_the_script_names_and_the_headers_that_it_is_
 }
 
 #[test]
+fn what_is_recorded_on_request_is_shown_by_others() {
+    let nats = Nats::start();
+    let target = unique("request");
+    let size = format!("--size {}x{} --fps 30", SIZE.0, SIZE.1);
+    let _producer = sim(&target, &format!("{size} --bodies 2 --nats-url {}", nats.url()));
+    let folder = tempfile::tempdir().unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
+    let search = format!("{}:{}", built.display(), std::env::var("PATH").unwrap());
+    let mut script = example("record-on-request");
+    script.args([&target, folder.path().to_str().unwrap(), "3"]).env("PATH", search);
+    script.env("CVMMAP_NATS_URL", nats.url()).env("RTP_ENDPOINT", format!("127.0.0.1:{}", free_udp_port()));
+    let output = run(&mut script);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert_eq!(said.matches("is_recording: true\n").count(), 2, "{said}");
+    assert_eq!(said.matches("is_recording: false\n").count(), 2, "{said}");
+
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let [mcap, mp4] = &files[..] else { panic!("{files:?}") };
+    let counts = shown(ffmpeg().arg("-i").arg(mp4), 10);
+    assert_eq!(counts.len(), 10);
+    advance(&counts);
+    let facts = recordings::mcap(mcap, None);
+    recordings::assert_whole(&facts);
+    assert!(recordings::assert_video(&facts, "/camera/video", "h264") >= 10, "{facts}");
+    assert!(facts["topics"]["/camera/body"]["count"].as_u64().unwrap() > 0, "{facts}");
+}
+
+#[test]
 fn wrong_arguments_are_answered_with_the_usage() {
-    for script in RTP.into_iter().chain(RTMP.map(|(script, _)| script)) {
+    let scripts = RTP.into_iter().chain(RTMP.map(|(script, _)| script));
+    for script in scripts.chain(["record-on-request"]) {
         let mut wrong: Vec<&[&str]> = vec![&[], &["cam0", "b", "c", "d"]];
-        if script.starts_with("rtmp") {
+        if !script.starts_with("rtp") {
             wrong.push(&["cam0"]);
         }
         for arguments in wrong {

@@ -137,7 +137,7 @@ fn seeks_land_inside_the_timeline_and_nowhere_else() {
         "landed_seconds": 1.55, "landed_frame_count": 31, "exact_match": false,
     });
     assert_eq!(landed, wanted);
-    assert_eq!(rig.json("seek 2000000000")["exact_match"], true);
+    assert_eq!(rig.json("seek 2000000000ns")["exact_match"], true);
     for line in ["seek 10.1s", "seek 10100000000ns"] {
         let (code, error) = rig.error(line);
         let rule = "10100000000 ns is outside of its timeline, 0 to 10000000000 ns (10.000 s)";
@@ -327,4 +327,30 @@ fn what_goes_wrong_has_its_own_exit_code() {
     let away = ["control", "cam0", "info", "--nats-url", "nats://user:hunter2@127.0.0.1:1"];
     let (code, error) = failed(run(streamer().args(away)));
     assert!(code == Some(1) && !error.contains("hunter2"), "{error}");
+}
+
+/// As `| head -1`: reads a line, and then no more.
+fn read_one_line(mut command: std::process::Command) -> Option<i32> {
+    let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut line = String::new();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.ends_with('\n'), "{line}");
+    let mut status = None;
+    wait_for("it to see that nobody reads", || {
+        status = process.0.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap().code()
+}
+
+#[test]
+fn a_stream_that_nobody_reads_any_more_ends() {
+    let rig = Rig::new("--bodies 2");
+    // `status` has nothing to say after the first report, by which it could learn it.
+    for line in ["bodies", "bodies --json", "status --follow", "status --follow --json"] {
+        assert_eq!(read_one_line(rig.command(line)), Some(0), "{line}");
+    }
+    let mut watch = streamer();
+    watch.args(["discover", "--watch", "--nats-url", &rig.nats.url()]);
+    assert_eq!(read_one_line(watch), Some(0));
 }

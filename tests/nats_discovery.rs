@@ -157,11 +157,49 @@ fn what_is_found_both_ways_is_one_device() {
     assert_eq!(plays(&found), (160, 120));
     // The server's end is not the producer's.
     nats.kill();
-    wait_device(&provider, &name, found_by("shm"));
+    wait_device(&provider, &name, |_| true);
     nats.restart();
+    producer.wait_for_done("reconnected");
     wait_device(&provider, &name, found_by("nats+shm"));
     producer.tell("quit");
     wait_for("it to vanish", || device(&provider, &name).is_none());
+    provider.stop();
+}
+
+#[test]
+fn an_outage_of_the_server_changes_no_device() {
+    let mut nats = Nats::start();
+    let name = unique("dev.out");
+    let mut producer = Producer::start(&name, &nats.url(), "");
+    let provider = provider(&nats.url());
+    provider.start().unwrap();
+    let found = wait_device(&provider, &name, found_by("nats+shm"));
+    // Another watcher tells when the outage is seen.
+    let ways = Arc::new(Mutex::new(""));
+    let (now, ours) = (ways.clone(), name.clone());
+    let url = nats.url().parse().unwrap();
+    let _watch = cvmmap_control::producers::Watch::start(Some(&url), move |producers| {
+        if let Some(producer) = producers.iter().find(|producer| producer.instance == ours) {
+            *now.lock().unwrap() = producer.found_by();
+        }
+    });
+    // Whatever came after is in the provider's list only when it has looked again.
+    let look_again = |turn: &str| {
+        let other = unique(turn);
+        let _sim = sim(&other, "--size 64x64");
+        wait_device(&provider, &other, |_| true);
+    };
+    let is_found = |way: &str| wait_for(way, || *ways.lock().unwrap() == way);
+    is_found("nats+shm");
+    nats.kill();
+    is_found("shm");
+    look_again("dev.away");
+    assert_eq!(device(&provider, &name).as_ref(), Some(&found));
+    nats.restart();
+    producer.wait_for_done("reconnected");
+    is_found("nats+shm");
+    look_again("dev.back");
+    assert_eq!(device(&provider, &name), Some(found));
     provider.stop();
 }
 
@@ -255,6 +293,24 @@ fn garbage_in_discovery_hides_nobody_else() {
     producer.wait_for_done("quit");
     nats.kill();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_service_cannot_colour_the_terminal_or_forge_rows() {
+    let mut nats = Nats::start();
+    let ping = r#"{"name":"cvmmap_producer","id":"E1","version":"1","metadata":null}"#;
+    let info = r#"{"name":"cvmmap_producer","id":"E1","version":"1","endpoints":[],"metadata":{"shm_name":"cvmmap_esc",
+        "zmq_addr":"tcp://192.0.2.1:5","backend":"\u001b[31mred\nforged row"}}"#;
+    let info: &'static str = info.replace("\n        ", " ").leak();
+    let thread = impostor(&nats, ping, info);
+    let output = run(streamer().args(["discover", "--nats-url", &nats.url()]));
+    let table = text(&output.stdout);
+    assert!(table.lines().any(|line| line.ends_with("\u{fffd}[31mred\u{fffd}forged row")), "{table:?}");
+    assert!(!table.contains('\x1b'), "{table:?}");
+    let listed = listed(&discover(&["--nats-url", &nats.url()]), "cvmmap_esc").unwrap();
+    assert_eq!(listed["backend"], "\x1b[31mred\nforged row");
+    nats.kill();
+    thread.join().unwrap();
 }
 
 #[test]

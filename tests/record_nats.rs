@@ -84,9 +84,13 @@ impl Streamer {
     }
 
     fn wait_for_event(&self, name: &str, state: &str) -> Value {
+        self.wait_for_event_where(name, state, |_| true)
+    }
+
+    fn wait_for_event_where(&self, name: &str, state: &str, which: impl Fn(&Value) -> bool) -> Value {
         let mut found = None;
         wait_for(&format!("{name} {state}: {}", self.said()), || {
-            found = self.events(name).into_iter().find(|event| event["state"] == state);
+            found = self.events(name).into_iter().find(|event| event["state"] == state && which(event));
             found.is_some()
         });
         found.unwrap()
@@ -197,7 +201,7 @@ fn both_formats_are_started_watched_and_stopped() {
         assert_eq!(stopped["frames_encoded"], stopped["frames_ingested"]);
         assert_eq!(stopped["active_path"], json!(run.path(name)));
         let frames = stopped["frames_encoded"].as_u64().unwrap();
-        let ended = run.wait_for_event("recording", "ended");
+        let ended = run.wait_for_event_where("recording", "ended", |event| event["format"] == format);
         assert!(
             ended["frames"].as_u64().unwrap() >= 60 && ended["seconds"].as_f64().unwrap() > 1.0,
             "{ended}"
@@ -487,6 +491,8 @@ fn a_password_is_not_told() {
     run.wait_for_event("nats", "up");
     nats.kill();
     run.wait_for_event("nats", "away");
+    let told = run.events("nats");
+    assert!(told.len() == 2 && !json!(told).to_string().contains("hunter2"), "{told:?}");
     let (_, said, _) = run.end(libc::SIGINT);
     assert!(said.contains("NATS: connected to nats://***@127.0.0.1") && !said.contains("hunter2"), "{said}");
     let mut refused = streamer();

@@ -52,7 +52,7 @@ enum Command {
     Reset,
     /// Go to the first sample at or after a time
     Seek {
-        /// Seconds from the start of the timeline, as in 1.5s, or ns of the producer's clock
+        /// Seconds from the start of the timeline, as in 1.5s, or ns of the producer's clock, as in 1500000000ns
         time: String,
     },
     /// Where it was found and what it says; with --follow, its events as they come
@@ -400,18 +400,21 @@ enum Time {
 
 impl Time {
     fn parse(text: &str) -> Result<Self, Failure> {
-        let seconds = text.strip_suffix('s').filter(|number| !number.ends_with('n'));
-        let time = match seconds {
-            Some(number) => number
-                .parse::<f64>()
-                .ok()
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            // On a clock of media time, seconds taken for ns would be a place too.
+            return Err(Failure::usage(format!("time '{text}': write {text}s or {text}ns")));
+        }
+        let time = match text.strip_suffix("ns") {
+            Some(number) => number.parse().ok().map(Self::Clock),
+            None => text
+                .strip_suffix('s')
+                .and_then(|number| number.parse::<f64>().ok())
                 .filter(|seconds| (0.0..1e9).contains(seconds))
                 .map(|seconds| Self::FromStart((seconds * 1e9).round() as u64)),
-            None => text.strip_suffix("ns").unwrap_or(text).parse().ok().map(Self::Clock),
         };
         time.ok_or_else(|| {
             Failure::usage(format!(
-                "time '{text}': it is SECONDSs from the start, as in 1.5s, or ns of the clock"
+                "time '{text}': it is seconds from the start, as in 1.5s, or ns of the clock, as in 33ns"
             ))
         })
     }
@@ -519,14 +522,22 @@ mod tests {
         for (text, time) in [
             ("1.5s", Time::FromStart(1_500_000_000)),
             ("0s", Time::FromStart(0)),
-            ("1763917200123456789", Time::Clock(1_763_917_200_123_456_789)),
+            ("1763917200123456789ns", Time::Clock(1_763_917_200_123_456_789)),
             ("33ns", Time::Clock(33)),
         ] {
             assert_eq!(Time::parse(text).unwrap(), time);
         }
-        for text in ["", "s", "ns", "-1s", "1.5", "nans", "infs", "1 s", "18446744073709551616"] {
+        for text in ["", "s", "ns", "-1s", "-1", "1.5ns", "nans", "infs", "1 s", "18446744073709551616ns"] {
             let error = Time::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("time '{text}': it is ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_unit_is_not_taken_for_ns() {
+        for text in ["10", "1.5", "1763917200123456789"] {
+            let error = Time::parse(text).unwrap_err().to_string();
+            assert_eq!(error, format!("time '{text}': write {text}s or {text}ns"));
         }
     }
 }

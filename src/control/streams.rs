@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What comes by itself: status events and body packets, as lines until SIGINT.
+//! What comes by itself: status events and body packets, as lines until SIGINT, or until nobody reads them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cvmmap_control::error::printable;
 use cvmmap_control::life::parse_event;
 use cvmmap_control::{BodyPacket, Link, Subscription, producers};
 use serde_json::{Value, json};
@@ -94,8 +95,8 @@ impl<'a> Stream<'a> {
         Self { asked, subject, messages, lost, _subscription: subscription }
     }
 
-    /// Prints what `read` makes of each message (`None`: another's) until `count` of them or a signal; what it refuses
-    /// is told once, and counted.
+    /// Prints what `read` makes of each message (`None`: another's) until `count` of them, a signal, or nobody reads
+    /// them; what it refuses is told once, and counted.
     fn print(
         self,
         count: Option<u64>,
@@ -104,7 +105,8 @@ impl<'a> Stream<'a> {
         let interrupted = interrupt::listen()?;
         let _link = self.tell_outages();
         let (mut printed, mut garbage, mut others) = (0, 0u64, 0u64);
-        while !interrupted.load(Ordering::Relaxed) && count.is_none_or(|count| printed < count) {
+        let ended = || interrupted.load(Ordering::Relaxed) || tell::is_closed();
+        while count.is_none_or(|count| printed < count) && !ended() {
             let payload = match self.messages.recv_timeout(TICK) {
                 Ok(payload) => payload,
                 Err(RecvTimeoutError::Timeout) => continue,
@@ -115,16 +117,19 @@ impl<'a> Stream<'a> {
             };
             match read(payload) {
                 Ok(Some((shown, text))) => {
+                    if !(if self.asked.json { tell::result(shown) } else { tell::result(text) }) {
+                        break;
+                    }
                     printed += 1;
-                    if self.asked.json { tell::result(shown) } else { tell::result(text) }
                 }
                 Ok(None) => others += 1,
                 Err(why) => {
                     garbage += 1;
                     if garbage == 1 {
                         tell::talk(format_args!(
-                            "warning: a message on '{}' cannot be read: {why}",
-                            self.subject
+                            "warning: a message on '{}' cannot be read: {}",
+                            self.subject,
+                            printable(&why)
                         ));
                     }
                 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use cvmmap_control::ServerUrl;
+use cvmmap_control::url::default_url;
 use cvmmap_ipc::sync::LABEL_SIZE;
 use cvmmap_ipc::{Coherence, Target};
 use url::Url;
@@ -35,8 +36,9 @@ pub struct Args {
     /// The producer's sync endpoint, in place of --uri
     #[arg(long, value_name = "URI", requires = "shm_name")]
     zmq_endpoint: Option<String>,
-    /// NATS server of the control plane, over which recordings are asked for; an empty value switches it off
-    #[arg(long, value_name = "URL", default_value = "nats://localhost:4222")]
+    /// NATS server of the control plane, over which recordings are asked for; an empty value switches it off;
+    /// the environment variable CVMMAP_NATS_URL names another default
+    #[arg(long, value_name = "URL", default_value_t = default_url(), hide_default_value = true)]
     nats_url: String,
     /// Recordings lie in this folder or below it, and relative paths are against it [default: anywhere, and the working
     /// directory]

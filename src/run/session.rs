@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use cvmmap_control::DEFAULT_URL;
+use cvmmap_control::url::default_url;
 use cvmmap_ipc::Coherence;
 use gst::prelude::*;
 
@@ -103,7 +105,7 @@ fn trunk(plan: &Plan) -> Result<Trunk, Failure> {
         source = source.set("num-buffers", &frames.to_string());
     }
     let nats = plan.nats.as_ref().map_or("", |nats| &nats.given);
-    if nats != cvmmap_control::DEFAULT_URL {
+    if nats != DEFAULT_URL || default_url() != DEFAULT_URL {
         source = source.set("nats-url", nats);
     }
     // The wire does not tell a rate, and x265enc takes none that is unknown.

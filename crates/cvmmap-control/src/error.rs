@@ -73,8 +73,8 @@ impl std::fmt::Display for Code {
     }
 }
 
-/// What others wrote must not steer a terminal.
-fn printable(text: &str) -> String {
+/// A text without control characters: what others wrote must not steer a terminal, or begin lines of its own.
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -105,9 +105,9 @@ pub fn merge(found: Vec<Found>, segments: Vec<Segment>) -> Vec<Producer> {
         let endpoint = segment.zmq_endpoint();
         let named = || 0..producers.len();
         let claims = |at: &usize| producers[*at].shm_name == segment.name;
-        // Two machines may have producers of the same names; of two claims on one segment the endpoint decides.
+        // Two machines may have producers of the same names: the endpoint decides, unless it is but a guess.
         let exact = named().find(|at| claims(at) && producers[*at].zmq_endpoint == endpoint);
-        match exact.or_else(|| named().find(claims)) {
+        match exact.or_else(|| named().find(claims).filter(|_| !segment.listens)) {
             Some(at) => producers[at].segment = Some(segment),
             None => producers.push(Producer::of_segment(segment)),
         }
@@ -254,7 +254,7 @@ mod tests {
     fn segment(name: &str) -> Segment {
         let plane = Plane::packed(PlaneKind::Left, PixelFormat::Bgr, Depth::U8, 4, 2).unwrap();
         let header = Metadata::new(Version::V1, FrameId { count: 1, timestamp_ns: 1 }, [plane]);
-        Segment { name: name.into(), inode: 1, header, socket: format!("/tmp/{name}").into() }
+        Segment { name: name.into(), inode: 1, header, socket: format!("/tmp/{name}").into(), listens: true }
     }
 
     fn service(id: &str, name: &str, zmq: &str) -> Found {
@@ -289,6 +289,20 @@ mod tests {
         );
         assert_eq!(producers[3].target.as_ref().unwrap().to_string(), "cvmmap://other?namespace=lab");
         assert_eq!(producers[3].nats_key.as_deref(), Some("lab_other"));
+    }
+
+    #[test]
+    fn a_service_of_another_machine_does_not_take_the_segment_of_a_local_producer() {
+        let found = |segment: Segment| {
+            let producers = merge(vec![service("D", "cvmmap_cam", "tcp://192.0.2.1:5555")], vec![segment]);
+            let shown = producers.iter().map(|p| (p.zmq_endpoint.clone(), p.found_by()));
+            shown.collect::<Vec<_>>()
+        };
+        let remote = "tcp://192.0.2.1:5555".to_owned();
+        let local = segment("cvmmap_cam");
+        assert_eq!(found(local.clone()), [("ipc:///tmp/cvmmap_cam".into(), "shm"), (remote.clone(), "nats")]);
+        // Its producer may be one that listens elsewhere than producers do by default.
+        assert_eq!(found(Segment { listens: false, ..local }), [(remote, "nats+shm")]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use url::Url;
 /// The server that is asked where nobody said another.
 pub const DEFAULT_URL: &str = "nats://localhost:4222";
 
-/// Names another server for programs that have no setting of their own for it; empty: none.
+/// Names another server for whatever was not told of one; empty: none.
 pub const URL_VARIABLE: &str = "CVMMAP_NATS_URL";
 
 /// The value of [`URL_VARIABLE`], or else [`DEFAULT_URL`].

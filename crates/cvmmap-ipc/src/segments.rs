@@ -35,8 +35,10 @@ pub struct Segment {
     pub inode: u64,
     /// The header at this moment.
     pub header: Metadata,
-    /// Where its producer listens for subscribers: by what the kernel says, or else where it does by default.
+    /// Where its producer listens for subscribers.
     pub socket: PathBuf,
+    /// The kernel says so; otherwise it is where producers listen by default, and a guess.
+    pub listens: bool,
 }
 
 impl Segment {
@@ -92,8 +94,8 @@ impl Scan {
             let expected = before.get(&key).cloned();
             let expected = expected.unwrap_or_else(|| PathBuf::from(format!("{DEFAULT_PREFIX}/{name}")));
             let socket = socket_of(&name, &sockets, &expected);
-            self.sockets.insert(key, socket.clone().unwrap_or(expected));
-            segments.extend(socket.map(|socket| Segment { name, inode, header, socket }));
+            self.sockets.insert(key, socket.clone().map_or(expected, |(socket, _)| socket));
+            segments.extend(socket.map(|(socket, listens)| Segment { name, inode, header, socket, listens }));
         }
         segments.sort_by(|a, b| a.name.cmp(&b.name));
         segments
@@ -133,17 +135,17 @@ fn header(path: &Path) -> Option<(u64, Metadata)> {
     None
 }
 
-/// Where the producer of a segment listens; `None` where it evidently does not any more.
-fn socket_of(name: &str, sockets: &[u8], expected: &Path) -> Option<PathBuf> {
+/// Where the producer of a segment listens, and whether the kernel says so; `None` where it evidently does not any more.
+fn socket_of(name: &str, sockets: &[u8], expected: &Path) -> Option<(PathBuf, bool)> {
     let mut listening: Vec<PathBuf> = listening(sockets).filter(|path| path.ends_with(name)).collect();
     if listening.iter().any(|path| path == expected) {
-        return Some(expected.into());
+        return Some((expected.into(), true));
     }
     listening.sort();
     match listening.into_iter().next() {
-        Some(path) => Some(path),
+        Some(path) => Some((path, true)),
         // A producer of another network namespace is in no list of ours.
-        None => (!refuses(expected)).then(|| expected.into()),
+        None => (!refuses(expected)).then(|| (expected.into(), false)),
     }
 }
 
@@ -184,7 +186,7 @@ mod tests {
         let plane = Plane::packed(PlaneKind::Left, PixelFormat::Bgr, Depth::U8, 4, 2).unwrap();
         let frame = FrameId { count: 1, timestamp_ns: 1 };
         let header = Metadata::new(Version::V1, frame, [plane]);
-        Segment { name: name.into(), inode: 1, header, socket: socket.into() }
+        Segment { name: name.into(), inode: 1, header, socket: socket.into(), listens: true }
     }
 
     #[test]
@@ -218,8 +220,8 @@ mod tests {
         assert!(found.contains(&"/run/cv/lab_cam0".into()) && found.contains(&"/tmp/with a space".into()));
         assert!(!found.contains(&"/tmp/connected_cam1".into()));
         let socket = |name: &str| socket_of(name, list, &Path::new("/tmp").join(name));
-        assert_eq!(socket("lab_cam0"), Some("/run/cv/lab_cam0".into()));
-        assert_eq!(socket("nobody-has-this"), Some("/tmp/nobody-has-this".into()));
+        assert_eq!(socket("lab_cam0"), Some(("/run/cv/lab_cam0".into(), true)));
+        assert_eq!(socket("nobody-has-this"), Some(("/tmp/nobody-has-this".into(), false)));
     }
 
     fn find(name: &str) -> Option<Segment> {

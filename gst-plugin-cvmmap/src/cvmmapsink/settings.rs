@@ -68,7 +68,7 @@ impl Default for Settings {
             uri: "cvmmap://default".into(),
             metadata_version: MetadataVersion::V1,
             timestamps: Timestamps::Unix,
-            nats_url: cvmmap_control::DEFAULT_URL.into(),
+            nats_url: cvmmap_control::url::default_url(),
         }
     }
 }

@@ -125,7 +125,7 @@ impl Default for Settings {
             timestamp_mode: TimestampMode::Arrival,
             depth_unit: DepthUnitChoice::Auto,
             idle_timeout_ms: 0,
-            nats_url: Some(cvmmap_control::DEFAULT_URL.into()),
+            nats_url: Some(cvmmap_control::url::default_url()),
             body_tracking: false,
             body_wait_ms: 0,
         }

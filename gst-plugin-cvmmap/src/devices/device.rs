@@ -13,15 +13,18 @@ use crate::format::{output, plane_caps};
 
 const FACTORY: &str = "cvmmapsrc";
 
-/// What makes a device the one it is; where it differs, the device has changed.
-#[derive(Debug, Clone, PartialEq)]
+/// How it was found; it comes and goes with the server, and the producer stays the same.
+const FOUND_BY: &str = "cvmmap.found-by";
+
+/// What makes a device the one it is.
+#[derive(Debug, Clone)]
 pub(super) struct Description {
     /// Properties of the element.
     element: Vec<(&'static str, String)>,
     display_name: String,
     caps: gst::Caps,
-    found_by: &'static str,
-    nats_key: Option<String>,
+    /// Properties of the device.
+    facts: Vec<(&'static str, String)>,
 }
 
 impl Description {
@@ -38,9 +41,16 @@ impl Description {
             element,
             display_name: producer.instance.clone(),
             caps: caps(producer),
-            found_by: producer.found_by(),
-            nats_key: producer.nats_key.clone(),
+            facts: facts(producer),
         }
+    }
+
+    /// Whether `now` says nothing that a device of this description does not say. A server that is away for a while
+    /// takes facts along, and no device changes for that.
+    fn covers(&self, now: &Self) -> bool {
+        let same = (&self.element, &self.display_name) == (&now.element, &now.display_name);
+        let known = |fact: &(&'static str, String)| fact.0 == FOUND_BY || self.facts.contains(fact);
+        same && self.caps == now.caps && now.facts.iter().all(known)
     }
 }
 
@@ -54,7 +64,7 @@ fn caps(producer: &Producer) -> gst::Caps {
     }
 }
 
-fn properties(producer: &Producer) -> gst::Structure {
+fn facts(producer: &Producer) -> Vec<(&'static str, String)> {
     let text = |value: &str| Some(value.to_owned());
     let service = producer.service.as_ref();
     let said = |key: &str| service.and_then(|found| found.get(key)).map(str::to_owned);
@@ -71,20 +81,14 @@ fn properties(producer: &Producer) -> gst::Structure {
         ("cvmmap.shm-name", text(&producer.shm_name)),
         ("cvmmap.zmq-endpoint", text(&producer.zmq_endpoint)),
         ("cvmmap.nats-key", producer.nats_key.clone()),
-        ("cvmmap.found-by", text(producer.found_by())),
+        (FOUND_BY, text(producer.found_by())),
         ("cvmmap.version", header.map(|header| header.version.to_string())),
         ("cvmmap.planes", planes),
         ("cvmmap.backend", said("backend")),
         ("cvmmap.build-version", said("build_version")),
         ("cvmmap.service-id", service.map(|found| found.id.clone())),
     ];
-    let mut structure = gst::Structure::new_empty("cvmmap-device");
-    for (name, value) in fields {
-        if let Some(value) = value {
-            structure.set(name, value);
-        }
-    }
-    structure
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 #[derive(Default)]
@@ -142,18 +146,23 @@ impl CvMmapDevice {
 }
 
 impl super::CvMmapDevice {
-    pub(super) fn new(producer: &Producer, description: Description) -> Self {
+    pub(super) fn new(description: Description) -> Self {
+        let mut properties = gst::Structure::new_empty("cvmmap-device");
+        for (name, value) in &description.facts {
+            properties.set(*name, value);
+        }
         let device: Self = glib::Object::builder()
             .property("display-name", &description.display_name)
             .property("device-class", CLASS)
             .property("caps", &description.caps)
-            .property("properties", properties(producer))
+            .property("properties", properties)
             .build();
         device.imp().description.set(description).expect("it is new");
         device
     }
 
-    pub(super) fn is(&self, description: &Description) -> bool {
-        self.imp().description.get() == Some(description)
+    /// Whether it is still the one, after another look.
+    pub(super) fn is(&self, now: &Description) -> bool {
+        self.imp().description.get().is_some_and(|description| description.covers(now))
     }
 }

@@ -82,7 +82,7 @@ impl DeviceProviderImpl for CvMmapDeviceProvider {
 
     fn probe(&self) -> Vec<gst::Device> {
         let (text, url) = self.url();
-        let device = |producer| CvMmapDevice::new(&producer, Description::new(&producer, &text)).upcast();
+        let device = |producer| CvMmapDevice::new(Description::new(&producer, &text)).upcast();
         look(url.as_ref()).into_iter().map(device).collect()
     }
 
@@ -140,7 +140,7 @@ impl Devices {
             if known.is_some_and(|device| device.is(&description)) {
                 continue;
             }
-            let device = CvMmapDevice::new(producer, description);
+            let device = CvMmapDevice::new(description);
             match known {
                 Some(old) => provider.device_changed(&device, old),
                 None => provider.device_add(&device),
