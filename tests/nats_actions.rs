@@ -79,7 +79,10 @@ fn each_action_is_answered_in_each_dialect() {
             |format: &str, more: &str| format!("r, format={format}, path=(string){}{more}", path.display());
         let begun = ok("start-recording", Some(&start("svo", ", bitrate=(uint)5000, compression-mode=H265")));
         assert_eq!((begun.get("is-recording"), begun.get("format")), (Ok(true), Ok("svo")), "{begun}");
-        let sent = producer.requests(".recorder.svo.start").pop().unwrap();
+        // The answer may be here before the line that tells of the request.
+        let asked = || producer.requests(".recorder.svo.start").pop();
+        wait_for("the request", || asked().is_some());
+        let sent = asked().unwrap();
         assert_eq!(sent["fields"]["svo"]["bitrate"], 5000, "{sent}");
         let busy = act(&consumer, "start-recording", Some(&start("svo", "")));
         assert_eq!(error(&busy), "error", "{busy}");
