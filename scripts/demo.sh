@@ -58,7 +58,7 @@ torn=$(stat torn)
 received=$(find "$out/received" -name '*.png' | wc -l)
 if [ "$received" -eq 0 ] || [ -z "$read_frames" ]; then
   echo "demo: no picture came through; see the logs in $out" >&2
-  tail -5 "$out"/*.log >&2
+  tail -n 5 "$out"/*.log >&2
   exit 1
 fi
 picture=$(find "$out/received" -name '*.png' | sort | sed -n "$((received / 2 + 1))p")

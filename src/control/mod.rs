@@ -53,6 +53,7 @@ enum Command {
     /// Go to the first sample at or after a time
     Seek {
         /// Seconds from the start of the timeline, as in 1.5s, or ns of the producer's clock, as in 1500000000ns
+        #[arg(allow_hyphen_values = true)]
         time: String,
     },
     /// Where it was found and what it says; with --follow, its events as they come
@@ -354,7 +355,7 @@ impl Request {
     fn send(self, asked: &Asked) -> Result<Value, Failure> {
         let camera = |state| Ok(report::camera_state(&state));
         let playlist = |info| Ok(report::playlist(&info));
-        let recording = |status| Ok(report::recording(&status));
+        let recording = |recorder| move |status| Ok(report::recording(recorder, &status));
         match self {
             Self::Info => Ok(report::info(&asked.target, &asked.info().map_err(failure)?)),
             Self::Reset => {
@@ -378,13 +379,13 @@ impl Request {
             }
             Self::Start(recorder, request) => asked
                 .ask(async move |source| source.start_recording(recorder, request).await)
-                .and_then(recording),
-            Self::Stop(recorder) => {
-                asked.ask(async move |source| source.stop_recording(recorder).await).and_then(recording)
-            }
-            Self::Status(recorder) => {
-                asked.ask(async move |source| source.recording_status(recorder).await).and_then(recording)
-            }
+                .and_then(recording(recorder)),
+            Self::Stop(recorder) => asked
+                .ask(async move |source| source.stop_recording(recorder).await)
+                .and_then(recording(recorder)),
+            Self::Status(recorder) => asked
+                .ask(async move |source| source.recording_status(recorder).await)
+                .and_then(recording(recorder)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 //! Answers of a producer as reports. Numbers without a word stay numbers.
 
+use cvmmap_control::Recorder;
 use cvmmap_control::body::{Body, BodyHeader};
 use cvmmap_control::names::{
     ACTION_STATES, CAMERA_SETTINGS, CAMERA_VALUE_KINDS, MODULE_STATUSES, Names, RECORDING_FORMATS,
@@ -86,9 +87,14 @@ pub(super) fn playlist(info: &PlaylistInfo) -> Value {
     })
 }
 
-pub(super) fn recording(status: &RecordingStatusResponse) -> Value {
+pub(super) fn recording(recorder: Recorder, status: &RecordingStatusResponse) -> Value {
+    let format = match recorder {
+        // The contract has no number for it.
+        Recorder::StreamerMp4 => json!("mp4"),
+        _ => json!(word(RECORDING_FORMATS, status.format)),
+    };
     json!({
-        "format": word(RECORDING_FORMATS, status.format),
+        "format": format,
         "can_record": status.can_record,
         "is_recording": status.is_recording,
         "is_paused": status.is_paused,

@@ -123,13 +123,13 @@ fn watch(connection: &Connection, tell: &Sender<Event>) -> Subscription {
     let (tell, server) = (tell.clone(), connection.url().to_string());
     let mut before = None;
     connection.watch(move |link| {
-        let up = match link {
+        let (up, why) = match link {
             Link::Connecting => return,
-            Link::Up => true,
-            Link::Down(_) => false,
+            Link::Up => (true, None),
+            Link::Down(why) => (false, why),
         };
         if before.replace(up) != Some(up) {
-            let _ = tell.send(Event::Nats { server: server.clone(), up });
+            let _ = tell.send(Event::Nats { server: server.clone(), up, why });
         }
     })
 }

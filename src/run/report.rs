@@ -41,6 +41,8 @@ pub enum Event {
         server: String,
         /// Whether it is there.
         up: bool,
+        /// Why not, where that is known.
+        why: Option<String>,
     },
     /// Something that the session goes on in spite of.
     Warning(String),
@@ -66,9 +68,10 @@ impl Event {
             }
             Self::Rtmp(link) => format!("rtmp: {}", link.name()),
             Self::Recording(format, notice) => notice_text(*format, notice),
-            Self::Nats { server, up: true } => format!("NATS: connected to {server}"),
-            Self::Nats { server, up: false } => {
-                format!("NATS: no server at {server}; recording on request is off until it answers")
+            Self::Nats { server, up: true, .. } => format!("NATS: connected to {server}"),
+            Self::Nats { server, up: false, why } => {
+                let why = why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+                format!("NATS: no server at {server}; recording on request is off until it answers{why}")
             }
             Self::Warning(text) => format!("warning: {text}"),
             Self::Ending(why) => format!("ending: {why}"),
@@ -94,8 +97,8 @@ impl Event {
                 json!({"event": "rtmp", "state": link.name(), "reason": reason, "wait_ms": wait})
             }
             Self::Recording(format, notice) => notice_json(*format, notice),
-            Self::Nats { server, up } => {
-                json!({"event": "nats", "server": server, "state": if *up { "up" } else { "away" }})
+            Self::Nats { server, up, why } => {
+                json!({"event": "nats", "server": server, "state": if *up { "up" } else { "away" }, "why": why})
             }
             Self::Warning(text) => json!({"event": "warning", "text": text}),
             Self::Ending(why) => json!({"event": "ending", "why": why}),

@@ -217,6 +217,7 @@ mod tests {
 
     #[test]
     fn a_sample_that_began_before_its_segment_has_its_own_time() {
+        gst::init().unwrap();
         let mut state = State::new(Clock::Media);
         let buffer = |pts: Option<gst::ClockTime>| {
             let mut buffer = gst::Buffer::new();

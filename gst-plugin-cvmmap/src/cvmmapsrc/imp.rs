@@ -165,7 +165,9 @@ impl URIHandlerImpl for CvMmapSrc {
     }
 
     fn uri(&self) -> Option<String> {
-        Some(self.settings.lock().unwrap().uri.clone())
+        // A plain NAME is none for GStreamer.
+        let target: cvmmap_ipc::Target = self.settings.lock().unwrap().uri.parse().ok()?;
+        Some(target.to_string())
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
