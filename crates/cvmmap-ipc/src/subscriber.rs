@@ -41,6 +41,12 @@ impl Waker {
     /// Ends the wait that is under way, and all that follow.
     pub fn wake(&self) {
         self.0.awake.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Ends a wait for which there is no announcement: one that comes at the same moment goes first, for it is fresh
+    /// only now.
+    pub fn nudge(&self) {
         // Fails only where the counter is about to overflow, and then it is set already.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
     }
@@ -103,8 +109,9 @@ impl Subscriber {
             match zmq::poll(&mut items, timeout) {
                 Err(zmq::Error::EINTR) => continue,
                 Err(error) => return Err(error),
-                Ok(_) if items[1].is_readable() => return Ok(Wait::Woken),
+                Ok(_) if self.waker.is_awake() => return Ok(Wait::Woken),
                 Ok(_) if items[0].is_readable() => return Ok(Wait::Readable),
+                Ok(_) if items[1].is_readable() => return Ok(Wait::Woken),
                 Ok(_) if deadline.is_some_and(|at| Instant::now() >= at) => return Ok(Wait::TimedOut),
                 Ok(_) => continue,
             }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -160,7 +161,7 @@ impl CvMmapSrc {
             return;
         }
         self.bodies.lock().unwrap().insert(packet.clone(), Instant::now());
-        if self.settings.lock().unwrap().body_wait().is_some() {
+        if self.awaits_bodies.swap(false, Ordering::AcqRel) {
             self.nudge();
         }
         if !control.teller.as_ref().is_some_and(|teller| teller.tell(packet)) {

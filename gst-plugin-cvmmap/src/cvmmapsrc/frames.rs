@@ -231,7 +231,7 @@ impl CvMmapSrc {
     pub(super) fn nudge(&self) {
         let waker = self.waker.lock().unwrap().clone();
         if let Some(waker) = waker {
-            waker.wake();
+            waker.nudge();
         }
     }
 
@@ -241,10 +241,21 @@ impl CvMmapSrc {
         let front = s.ready.front()?;
         let waits = s.settings.body_wait().is_some_and(|wait| front.arrived.elapsed() < wait);
         let held: usize = s.ready.iter().map(|snapshot| snapshot.buffer.size()).sum();
-        if waits && held <= MAX_READY && !self.bodies.lock().unwrap().has(&front.frame) {
+        if waits && held <= MAX_READY && !self.has_bodies(&front.frame) {
             return None;
         }
         s.ready.pop_front()
+    }
+
+    fn has_bodies(&self, frame: &FrameId) -> bool {
+        let here = || self.bodies.lock().unwrap().has(frame);
+        if here() {
+            return true;
+        }
+        // Said before it is looked at again: a packet that comes in between sees it, and nudges. Others do not: an
+        // announcement that comes while the wait is interrupted for nothing is fresh no more.
+        self.awaits_bodies.store(true, Ordering::Release);
+        here()
     }
 
     /// Reads the announced frame, and makes ready what can go out now, which may be the one before.

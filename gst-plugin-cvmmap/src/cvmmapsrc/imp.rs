@@ -57,6 +57,8 @@ pub struct CvMmapSrc {
     pub(super) playing: AtomicBool,
     /// Between `unlock` and `unlock_stop`.
     pub(super) unlocked: AtomicBool,
+    /// A frame waits for its bodies, and they were not there when it was looked.
+    pub(super) awaits_bodies: AtomicBool,
     /// A flush or a pause came since the last frame.
     pub(super) interrupted: AtomicBool,
 }
@@ -192,7 +194,10 @@ impl BaseSrcImpl for CvMmapSrc {
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
         self.unlocked.store(true, Ordering::Release);
-        self.nudge();
+        let waker = self.waker.lock().unwrap().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         Ok(())
     }
 
