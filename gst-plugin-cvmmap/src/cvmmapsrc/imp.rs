@@ -59,8 +59,10 @@ pub struct CvMmapSrc {
     pub(super) unlocked: AtomicBool,
     /// A frame waits for its bodies, and they were not there when it was looked.
     pub(super) awaits_bodies: AtomicBool,
-    /// A flush or a pause came since the last frame.
+    /// A flush came since the last frame.
     pub(super) interrupted: AtomicBool,
+    /// A pause came since the last frame.
+    pub(super) paused: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -142,7 +144,7 @@ impl ElementImpl for CvMmapSrc {
         if transition == gst::StateChange::PlayingToPaused {
             self.playing.store(false, Ordering::Release);
             // The base class does not unlock for this.
-            self.interrupted.store(true, Ordering::Release);
+            self.paused.store(true, Ordering::Release);
         }
         let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
         if failed || transition == gst::StateChange::PausedToReady {
@@ -207,7 +209,7 @@ impl BaseSrcImpl for CvMmapSrc {
             waker.clear();
         }
         self.seeking.restart();
-        // After a flush or a pause nothing that was held or measured before is of use.
+        // After a flush nothing that was held or measured before is of use.
         self.interrupted.store(true, Ordering::Release);
         Ok(())
     }
@@ -280,6 +282,12 @@ impl PushSrcImpl for CvMmapSrc {
         let Some(mut streaming) = self.streaming.lock().unwrap().take() else {
             return Err(gst::FlowError::Flushing);
         };
+        if self.paused.swap(false, Ordering::AcqRel) {
+            // Running time goes on where the pause began.
+            let last_pts = streaming.last_pts;
+            streaming.start_afresh();
+            streaming.last_pts = last_pts;
+        }
         if self.interrupted.swap(false, Ordering::AcqRel) {
             streaming.start_afresh();
         }
