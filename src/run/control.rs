@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use cvmmap_control::discovery::STREAMER;
 use cvmmap_control::proto::{RecordingStartRequest, RecordingStatusResponse};
-use cvmmap_control::service::{OnGarbage, RecorderHandler, Refusal, Service, recorder_endpoints};
+use cvmmap_control::service::{OnGarbage, RecorderHandler, Refusal, Service, names_of, recorder_endpoints};
 use cvmmap_control::{Connection, Link, ServerUrl, Subjects, Subscription};
 use cvmmap_ipc::Target;
 
@@ -45,20 +45,12 @@ impl Identity {
     }
 
     fn of_target(target: &Target) -> Self {
-        let metadata = vec![
-            ("instance_name", target.instance().to_owned()),
-            ("namespace", target.namespace().to_owned()),
-            ("ipc_prefix", target.prefix().to_owned()),
-            ("base_name", target.base_name()),
-            ("shm_name", target.shm_name()),
-            ("zmq_addr", target.zmq_endpoint()),
-        ];
-        Self { key: target.nats_target_key(), metadata }
+        Self { key: target.nats_target_key(), metadata: names_of(target).into() }
     }
 
     /// A segment has the producer's base name, of which the key is made.
     fn of_names(shm_name: &str, zmq_endpoint: &str) -> Option<Self> {
-        let key = shm_name.trim_start_matches('/').replace('.', "_");
+        let key = cvmmap_ipc::target::nats_key(shm_name.trim_start_matches('/'));
         let is_token =
             !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         let metadata = vec![("shm_name", shm_name.to_owned()), ("zmq_addr", zmq_endpoint.to_owned())];

@@ -171,7 +171,7 @@ impl SourceHandler for Desk {
         info
     }
 
-    fn seek(&self, target_ns: u64) -> Result<SeekTimestampResponse, Refusal> {
+    fn seek(&self, target_ns: u64) -> Result<FrameId, Refusal> {
         let replay = self.about.replay.ok_or_else(Refusal::unsupported)?;
         let sample = replay.at_or_after(target_ns).ok_or_else(|| {
             let message = format!("{target_ns} is not within 0 to {}", replay.end());
@@ -179,16 +179,9 @@ impl SourceHandler for Desk {
         })?;
         let (reply, landed) = sync_channel(1);
         self.command(Command::Seek(sample, reply))?;
-        let frame = landed.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
+        landed.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
             let message = format!("the simulator was busy for {} ms", ANSWERS_WITHIN.as_millis());
             Refusal::new(ErrorCode::Timeout, message)
-        })?;
-        Ok(SeekTimestampResponse {
-            requested_timestamp_ns: target_ns,
-            landed_timestamp_ns: frame.timestamp_ns,
-            landed_frame_count: frame.count,
-            exact_match: frame.timestamp_ns == target_ns,
-            ..Default::default()
         })
     }
 

@@ -37,6 +37,17 @@ pub enum Link {
     Down(Option<String>),
 }
 
+impl Link {
+    /// `connecting`, `up` or `down`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Up => "up",
+            Self::Down(_) => "down",
+        }
+    }
+}
+
 /// A connection to a server. Clones share it; so do all who open the same URL in this process.
 #[derive(Clone)]
 pub struct Connection(Arc<Shared>);

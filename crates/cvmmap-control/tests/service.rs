@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use cvmmap_control::proto::{GetSourceInfoResponse, SeekTimestampResponse, SourceKind};
+use cvmmap_control::proto::{GetSourceInfoResponse, SourceKind};
 use cvmmap_control::service::{Identity, Producer, Refusal, SourceHandler};
 use cvmmap_control::{Connection, Source, Subjects, block_on};
+use cvmmap_ipc::FrameId;
 use nats::Nats;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,10 +34,10 @@ impl SourceHandler for Replay {
         GetSourceInfoResponse { source_kind: SourceKind::Finite.into(), ..Default::default() }
     }
 
-    fn seek(&self, target_ns: u64) -> Result<SeekTimestampResponse, Refusal> {
+    fn seek(&self, target_ns: u64) -> Result<FrameId, Refusal> {
         self.sought.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(target_ns));
-        Ok(SeekTimestampResponse { landed_timestamp_ns: target_ns, ..Default::default() })
+        Ok(FrameId { count: 0, timestamp_ns: target_ns })
     }
 }
 

@@ -101,9 +101,9 @@ impl Target {
         format!("ipc://{}/{}", self.prefix, self.base_name())
     }
 
-    /// The key under which the producer is found over NATS: the base name with `.` replaced by `_`.
+    /// The key under which the producer is found over NATS.
     pub fn nats_target_key(&self) -> String {
-        self.base_name().replace('.', "_")
+        nats_key(&self.base_name())
     }
 
     fn new(instance: &str, namespace: &str, prefix: &str) -> Result<Self, TargetError> {
@@ -124,6 +124,11 @@ impl Target {
         }
         Ok(target)
     }
+}
+
+/// The NATS target key of a producer with this base name, which its segment has too: `_` for each `.`.
+pub fn nats_key(base_name: &str) -> String {
+    base_name.replace('.', "_")
 }
 
 /// The file path behind an `ipc://` endpoint; `None` for other transports and abstract sockets.

@@ -9,13 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cvmmap_control::proto::{
-    ErrorCode, GetSourceInfoResponse, SeekTimestampResponse, SourceKind, TimestampDomain,
-};
+use cvmmap_control::proto::{ErrorCode, GetSourceInfoResponse, SourceKind, TimestampDomain};
 use cvmmap_control::service::{Identity, Producer, Refusal, SourceHandler};
 use cvmmap_control::source::{Capabilities, flags};
 use cvmmap_control::{Connection, ControlError, Link, ServerUrl, Subscription};
-use cvmmap_ipc::Target;
+use cvmmap_ipc::{FrameId, Target};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -74,15 +72,6 @@ impl Control {
     pub fn end(self) {
         self.producer.offline();
     }
-
-    /// For `stats`.
-    pub fn link_name(&self) -> &'static str {
-        match self.connection.link() {
-            Link::Connecting => "connecting",
-            Link::Up => "up",
-            Link::Down(_) => "down",
-        }
-    }
 }
 
 /// Where a stream begins and ends, in ns of stream time.
@@ -134,7 +123,7 @@ impl SourceHandler for Answers {
         info
     }
 
-    fn seek(&self, target_ns: u64) -> Result<SeekTimestampResponse, Refusal> {
+    fn seek(&self, target_ns: u64) -> Result<FrameId, Refusal> {
         let element = self.element()?;
         if element.imp().state.lock().unwrap().clock != Clock::Media {
             return Err(Refusal::unsupported());
@@ -145,25 +134,18 @@ impl SourceHandler for Answers {
             let message = format!("{target_ns} is not within {start_ns} to {end_ns}");
             return Err(Refusal::new(ErrorCode::OutOfRange, message));
         }
-        let frame = match seek(&element, target_ns)? {
-            Seek::Landed(frame) => frame,
+        match seek(&element, target_ns)? {
+            Seek::Landed(frame) => Ok(frame),
             Seek::Ended => {
                 let message = format!("no sample lies at or after {target_ns}");
-                return Err(Refusal::new(ErrorCode::OutOfRange, message));
+                Err(Refusal::new(ErrorCode::OutOfRange, message))
             }
-            Seek::Refused => return Err(Refusal::new(ErrorCode::Error, "upstream refuses the seek")),
+            Seek::Refused => Err(Refusal::new(ErrorCode::Error, "upstream refuses the seek")),
             Seek::Asked(_) | Seek::Flushed(_) => {
                 let message = format!("no frame came within {} ms", LANDS_WITHIN.as_millis());
-                return Err(Refusal::new(ErrorCode::Timeout, message));
+                Err(Refusal::new(ErrorCode::Timeout, message))
             }
-        };
-        Ok(SeekTimestampResponse {
-            requested_timestamp_ns: target_ns,
-            landed_timestamp_ns: frame.timestamp_ns,
-            landed_frame_count: frame.count,
-            exact_match: frame.timestamp_ns == target_ns,
-            ..Default::default()
-        })
+        }
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -291,7 +291,8 @@ impl CvMmapSink {
     }
 
     fn stats(&self) -> gst::Structure {
-        let nats = self.control.lock().unwrap().as_ref().map_or("off", Control::link_name);
+        let nats =
+            self.control.lock().unwrap().as_ref().map_or("off", |control| control.connection.link().name());
         let (last, resets) = {
             let state = self.state.lock().unwrap();
             (state.last.map_or(0, |frame| frame.count), state.resets)

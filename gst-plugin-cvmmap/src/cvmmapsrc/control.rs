@@ -55,16 +55,6 @@ pub(super) struct Heard {
     up: Option<bool>,
 }
 
-impl Control {
-    fn link_name(&self) -> &'static str {
-        match self.source.connection().link() {
-            Link::Connecting => "connecting",
-            Link::Up => "up",
-            Link::Down(_) => "down",
-        }
-    }
-}
-
 /// What a producer says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SourceInfo(pub GetSourceInfoResponse);
@@ -354,7 +344,8 @@ impl CvMmapSrc {
             .as_ref()
             .map_or(0, |c| c.source.connection().lost_messages().saturating_sub(c.lost_before));
         let mut structure = stats.structure(resets);
-        structure.set("nats", control.as_ref().map_or("off", |control| control.link_name()));
+        structure
+            .set("nats", control.as_ref().map_or("off", |control| control.source.connection().link().name()));
         structure.set("bodies", bodies.taken);
         structure.set("bodies-attached", bodies.attached);
         structure.set("bodies-late", bodies.late);

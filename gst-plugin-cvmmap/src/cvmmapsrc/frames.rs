@@ -124,7 +124,6 @@ impl Streaming {
         self.capture_clock = CaptureClock::default();
         self.gate = AccessUnitGate::default();
         self.discont = true;
-        self.last_pts = None;
     }
 }
 

@@ -60,7 +60,7 @@ pub struct CvMmapSrc {
     /// A frame waits for its bodies, and they were not there when it was looked.
     pub(super) awaits_bodies: AtomicBool,
     /// A flush came since the last frame.
-    pub(super) interrupted: AtomicBool,
+    pub(super) flushed: AtomicBool,
     /// A pause came since the last frame.
     pub(super) paused: AtomicBool,
 }
@@ -210,7 +210,7 @@ impl BaseSrcImpl for CvMmapSrc {
         }
         self.seeking.restart();
         // After a flush nothing that was held or measured before is of use.
-        self.interrupted.store(true, Ordering::Release);
+        self.flushed.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -282,14 +282,13 @@ impl PushSrcImpl for CvMmapSrc {
         let Some(mut streaming) = self.streaming.lock().unwrap().take() else {
             return Err(gst::FlowError::Flushing);
         };
-        if self.paused.swap(false, Ordering::AcqRel) {
-            // Running time goes on where the pause began.
-            let last_pts = streaming.last_pts;
+        let [flushed, paused] = [&self.flushed, &self.paused].map(|flag| flag.swap(false, Ordering::AcqRel));
+        if flushed || paused {
             streaming.start_afresh();
-            streaming.last_pts = last_pts;
         }
-        if self.interrupted.swap(false, Ordering::AcqRel) {
-            streaming.start_afresh();
+        if flushed {
+            // Behind a pause, running time goes on.
+            streaming.last_pts = None;
         }
         let result = self.next_buffer(&mut streaming);
         self.stats.lock().unwrap().counters = streaming.reader.counters();

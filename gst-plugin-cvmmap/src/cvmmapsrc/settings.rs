@@ -170,7 +170,7 @@ impl Settings {
     pub fn control_names(&self) -> Result<(String, Option<String>), String> {
         let config = self.reader_config()?;
         let key = match &self.shm_name {
-            Some(_) => config.shm_name.replace('.', "_"),
+            Some(_) => cvmmap_ipc::target::nats_key(&config.shm_name),
             None => self.uri.parse().map(|target: Target| target.nats_target_key()).unwrap_or_default(),
         };
         Ok((key, config.label))

@@ -17,7 +17,7 @@ use futures::future::join_all;
 use prost::Message;
 use tokio::sync::{oneshot, watch};
 
-pub use self::producer::{Identity, Producer, SourceHandler};
+pub use self::producer::{Identity, Producer, SourceHandler, names_of};
 pub use self::recorder::{RecorderHandler, recorder_endpoints};
 use self::requests::Requests;
 use crate::connection::{Connection, Link};

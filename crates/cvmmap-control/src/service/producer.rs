@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cvmmap_ipc::Target;
 use cvmmap_ipc::clock::unix_now_ns;
+use cvmmap_ipc::{FrameId, Target};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -39,11 +39,11 @@ pub trait SourceHandler: Send + Sync + 'static {
     /// Kind, clock, timeline, and where it is now; `error` is left at 0.
     fn info(&self) -> GetSourceInfoResponse;
 
-    /// Goes to the first sample at or after the time, in ns of the producer's clock; `error` is left at 0.
+    /// Goes to the first sample at or after the time, in ns of the producer's clock; returns where it landed.
     ///
     /// # Errors
     /// Why not: [`ErrorCode::OutOfRange`] outside the timeline.
-    fn seek(&self, _target_ns: u64) -> Result<SeekTimestampResponse, Refusal> {
+    fn seek(&self, _target_ns: u64) -> Result<FrameId, Refusal> {
         Err(Refusal::unsupported())
     }
 
@@ -120,14 +120,8 @@ impl Identity {
     fn metadata(&self) -> HashMap<String, String> {
         let target = &self.target;
         let subjects = Subjects::new(target.nats_target_key());
-        let pairs = [
-            ("instance_name", target.instance().to_owned()),
+        let own = [
             ("nats_target_key", target.nats_target_key()),
-            ("namespace", target.namespace().to_owned()),
-            ("ipc_prefix", target.prefix().to_owned()),
-            ("base_name", target.base_name()),
-            ("shm_name", target.shm_name()),
-            ("zmq_addr", target.zmq_endpoint()),
             ("body_subject", subjects.body()),
             ("status_subject", subjects.status()),
             ("producer_subject_prefix", subjects.producer()),
@@ -135,8 +129,20 @@ impl Identity {
             ("backend", self.backend.clone()),
             ("build_version", self.version.clone()),
         ];
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        names_of(target).into_iter().chain(own).map(|(key, value)| (key.to_owned(), value)).collect()
     }
+}
+
+/// A target's names, as the metadata of services has them.
+pub fn names_of(target: &Target) -> [(&'static str, String); 6] {
+    [
+        ("instance_name", target.instance().to_owned()),
+        ("namespace", target.namespace().to_owned()),
+        ("ipc_prefix", target.prefix().to_owned()),
+        ("base_name", target.base_name()),
+        ("shm_name", target.shm_name()),
+        ("zmq_addr", target.zmq_endpoint()),
+    ]
 }
 
 /// A producer on the control plane, until it is dropped or goes [`offline`](Producer::offline).
@@ -329,7 +335,14 @@ fn endpoints(prefix: &str, handler: &Arc<impl SourceHandler>, garbage: &OnGarbag
         }),
         endpoint!("source.info", |handler, _request: EmptyRequest| Ok(handler.info())),
         endpoint!("source.seek", |handler, request: SeekTimestampRequest| {
-            handler.seek(request.target_timestamp_ns)
+            let target_ns = request.target_timestamp_ns;
+            handler.seek(target_ns).map(|frame| SeekTimestampResponse {
+                requested_timestamp_ns: target_ns,
+                landed_timestamp_ns: frame.timestamp_ns,
+                landed_frame_count: frame.count,
+                exact_match: frame.timestamp_ns == target_ns,
+                ..Default::default()
+            })
         }),
         endpoint!("source.capabilities", |handler, _request: EmptyRequest| {
             let Capabilities { can_seek, formats } = handler.capabilities();
