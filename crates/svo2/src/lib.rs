@@ -4,3 +4,8 @@
 //!
 //! Sources: RadarML/open-svo2 and a university team's write-up; where they disagree, the bitstream and MCAP's own fields
 //! win.
+
+#![deny(unsafe_code)]
+
+pub mod calibration;
+pub mod rectify;
