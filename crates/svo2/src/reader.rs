@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Reading access units out of a recording.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mcap::records::op;
+
+use crate::container::{Bytes, Container, Entry, MESSAGE_HEAD, MessageHead, RECORD_HEAD};
+use crate::error::Damage;
+use crate::nal::{self, Kind};
+use crate::recording::Recording;
+
+/// Two sizes before the payload of a frame message.
+const FRAME_HEAD: u64 = 4 + 4;
+const FRAME_FOOTER: u64 = 56;
+/// Where the footer has the payload's size again.
+const FOOTER_SIZE_AT: usize = 0x20;
+/// Parameter sets and the first slice's header lie within this, mostly.
+const LOOK: usize = 4096;
+
+/// The chunk that was read last, since a compressed one is worth keeping.
+#[derive(Default)]
+pub(crate) struct Cursor(Option<(u32, Bytes)>);
+
+/// An access unit that was found, and not read yet.
+#[derive(Clone)]
+pub struct Located {
+    pub(crate) frame: usize,
+    bytes: Bytes,
+    at: u64,
+    len: usize,
+}
+
+impl Cursor {
+    fn chunk(&mut self, container: &Container, number: u32) -> Result<Bytes, String> {
+        match &self.0 {
+            Some((open, bytes)) if *open == number => Ok(bytes.clone()),
+            _ => {
+                let bytes = container.bytes(number as usize).map_err(|error| error.to_string())?;
+                self.0 = Some((number, bytes.clone()));
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Where the body of a message lies, and how long it is.
+    pub fn message(
+        &mut self,
+        container: &Container,
+        channel: u16,
+        entry: &Entry,
+    ) -> Result<(Bytes, u64, u64), String> {
+        const HEAD: usize = (RECORD_HEAD + MESSAGE_HEAD) as usize;
+        let bytes = self.chunk(container, entry.chunk)?;
+        let mut head = [0; HEAD];
+        let ends =
+            |_| format!("the chunk ends after {} bytes, before the message at {}", bytes.len(), entry.offset);
+        bytes.read_at(entry.offset, &mut head).map_err(ends)?;
+        let (record, message) = head.split_at(RECORD_HEAD as usize);
+        let len = u64::from_le_bytes(record[1..].try_into().expect("eight bytes"));
+        let message = MessageHead::parse(message.try_into().expect("a message's head"));
+        if record[0] != op::MESSAGE || message.channel != channel || message.log_time != entry.time_ns {
+            let Entry { time_ns, offset, .. } = entry;
+            return Err(format!(
+                "no message of {time_ns} ns is at {offset} of its chunk, where the index has it"
+            ));
+        }
+        let at = entry.offset + HEAD as u64;
+        let len = len.checked_sub(MESSAGE_HEAD).filter(|len| at + len <= bytes.len());
+        let len =
+            len.ok_or_else(|| format!("the chunk ends after {} bytes, within the message", bytes.len()))?;
+        Ok((bytes, at, len))
+    }
+
+    pub fn locate(
+        &mut self,
+        container: &Container,
+        channel: u16,
+        entry: &Entry,
+        frame: usize,
+    ) -> Result<Located, Damage> {
+        self.locate_or_why(container, channel, entry, frame).map_err(|what| Damage { frame, what })
+    }
+
+    fn locate_or_why(
+        &mut self,
+        container: &Container,
+        channel: u16,
+        entry: &Entry,
+        frame: usize,
+    ) -> Result<Located, String> {
+        let (bytes, at, len) = self.message(container, channel, entry)?;
+        let mut head = [0; FRAME_HEAD as usize];
+        let mut footer = [0; FRAME_FOOTER as usize];
+        let payload = len.checked_sub(FRAME_HEAD + FRAME_FOOTER);
+        let payload = payload.ok_or_else(|| format!("{len} bytes are too few for a frame"))?;
+        let io = |error: std::io::Error| error.to_string();
+        bytes.read_at(at, &mut head).map_err(io)?;
+        bytes.read_at(at + FRAME_HEAD + payload, &mut footer).map_err(io)?;
+        let word = |bytes: &[u8], at: usize| {
+            u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")))
+        };
+        let (total, said, again) = (word(&head, 0), word(&head, 4), word(&footer, FOOTER_SIZE_AT));
+        if total != payload + 4 + FRAME_FOOTER || said != payload || again != payload {
+            return Err(format!(
+                "it says {total} bytes with {said} of payload before and {again} after it, in a message of {len}"
+            ));
+        }
+        Ok(Located { frame, bytes, at: at + FRAME_HEAD, len: payload as usize })
+    }
+}
+
+#[allow(clippy::len_without_is_empty)] // an empty one is damage, too
+impl Located {
+    /// Size of the access unit in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Reads the access unit, Annex B with start codes, into exactly [`len`](Self::len) bytes.
+    ///
+    /// # Errors
+    /// The file does not have it any more.
+    pub fn read(&self, into: &mut [u8]) -> Result<(), Damage> {
+        assert_eq!(into.len(), self.len, "the buffer has the size of the access unit");
+        self.bytes
+            .read_at(self.at, into)
+            .map_err(|error| Damage { frame: self.frame, what: error.to_string() })
+    }
+
+    /// Its first bytes.
+    pub(crate) fn begins(&self, at_most: usize) -> Result<Vec<u8>, Damage> {
+        let mut begins = vec![0; self.len.min(at_most)];
+        let read = self.bytes.read_at(self.at, &mut begins);
+        read.map(|()| begins).map_err(|error| Damage { frame: self.frame, what: error.to_string() })
+    }
+}
+
+/// Reads frames, in any order; fastest in the file's.
+pub struct Reader {
+    recording: Arc<Recording>,
+    cursor: Cursor,
+}
+
+impl Reader {
+    /// A reader of its own for each thread.
+    pub fn new(recording: Arc<Recording>) -> Self {
+        Self { recording, cursor: Cursor::default() }
+    }
+
+    /// The recording that is read.
+    pub fn recording(&self) -> &Arc<Recording> {
+        &self.recording
+    }
+
+    /// Finds an access unit; reading it is the caller's to do, where he wants it.
+    ///
+    /// # Errors
+    /// The frame is damaged.
+    ///
+    /// # Panics
+    /// The recording has no such frame.
+    pub fn locate(&mut self, frame: usize) -> Result<Located, Damage> {
+        let Recording { container, channel, frames, .. } = self.recording.as_ref();
+        let located = self.cursor.locate(container, *channel, &frames[frame], frame);
+        if located.is_err() {
+            self.recording.remember(frame, Known::Damaged);
+        }
+        located
+    }
+
+    /// The access unit as bytes of its own.
+    ///
+    /// # Errors
+    /// The frame is damaged.
+    ///
+    /// # Panics
+    /// The recording has no such frame.
+    pub fn unit(&mut self, frame: usize) -> Result<Vec<u8>, Damage> {
+        let located = self.locate(frame)?;
+        let mut unit = vec![0; located.len()];
+        located.read(&mut unit)?;
+        self.recording.classify(frame, &unit)?;
+        Ok(unit)
+    }
+
+    /// What a frame is to a decoder. Looks at its first bytes, once.
+    ///
+    /// # Errors
+    /// The frame is damaged.
+    ///
+    /// # Panics
+    /// The recording has no such frame.
+    pub fn kind(&mut self, frame: usize) -> Result<Kind, Damage> {
+        if let Known::Is(kind) = self.recording.known(frame) {
+            return Ok(kind);
+        }
+        let located = self.locate(frame)?;
+        let begins = located.begins(LOOK)?;
+        if located.len() > LOOK && nal::kind(self.recording.codec(), &begins).is_none() {
+            return self.recording.classify(frame, &located.begins(usize::MAX)?);
+        }
+        self.recording.classify(frame, &begins)
+    }
+
+    /// From which frame on to decode so that `frame`'s picture is right; `None` where there is no such frame.
+    ///
+    /// With intra refresh this lies as far back as pictures need to become whole.
+    ///
+    /// # Panics
+    /// The recording has no such frame.
+    pub fn entry_for(&mut self, frame: usize) -> Option<usize> {
+        let mut earliest = None;
+        for at in (0..=frame).rev() {
+            if let Ok(Kind::Entry { recovers_after }) = self.kind(at) {
+                earliest = Some(at);
+                if at + usize::from(recovers_after) <= frame {
+                    break;
+                }
+            }
+        }
+        earliest
+    }
+
+    /// The first frame at or after `frame` at which decoding can begin.
+    pub fn entry_from(&mut self, frame: usize) -> Option<usize> {
+        (frame..self.recording.frames()).find(|&at| matches!(self.kind(at), Ok(Kind::Entry { .. })))
+    }
+}
+
+/// What was learnt of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    Nothing,
+    Damaged,
+    Is(Kind),
+}
+
+impl Known {
+    const DELTA: u32 = 2;
+    const ENTRY: u32 = 1 << 16;
+
+    fn packed(self) -> u32 {
+        match self {
+            Self::Nothing => 0,
+            Self::Damaged => 1,
+            Self::Is(Kind::Delta) => Self::DELTA,
+            Self::Is(Kind::Entry { recovers_after }) => Self::ENTRY | u32::from(recovers_after),
+        }
+    }
+
+    fn unpacked(packed: u32) -> Self {
+        match packed {
+            0 => Self::Nothing,
+            1 => Self::Damaged,
+            Self::DELTA => Self::Is(Kind::Delta),
+            entry => Self::Is(Kind::Entry { recovers_after: (entry & 0xffff) as u16 }),
+        }
+    }
+}
+
+impl Recording {
+    /// What a frame is to a decoder, by its bytes, which may end after its first slice began.
+    ///
+    /// # Errors
+    /// The bytes are no access unit of the recording's codec.
+    ///
+    /// # Panics
+    /// The recording has no such frame.
+    pub fn classify(&self, frame: usize, unit: &[u8]) -> Result<Kind, Damage> {
+        let kind = nal::kind(self.codec(), unit);
+        self.remember(frame, kind.map_or(Known::Damaged, Known::Is));
+        kind.ok_or_else(|| {
+            let begins = hex(&unit[..unit.len().min(8)]);
+            Damage { frame, what: format!("it begins with {begins} and is no {} access unit", self.codec()) }
+        })
+    }
+
+    fn known(&self, frame: usize) -> Known {
+        Known::unpacked(self.known[frame].load(Ordering::Relaxed))
+    }
+
+    fn remember(&self, frame: usize, known: Known) {
+        self.known[frame].store(known.packed(), Ordering::Relaxed);
+    }
+
+    /// How many of the frames that were looked at are damaged.
+    pub fn damaged(&self) -> usize {
+        (0..self.frames()).filter(|&frame| self.known(frame) == Known::Damaged).count()
+    }
+}
+
+/// Bytes as a person reads them in a dump.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
