@@ -50,11 +50,12 @@ acceptance: build
 faults: build
 	target/release/cvmmap-streamer faults --out target/faults
 
-bench: build
+bench: build readers
 	$(CARGO) bench --locked --bench flv
 	$(CARGO) bench --locked --bench cvmmap
 	$(CARGO) bench --locked --bench control
 	$(CARGO) bench --locked --bench stream
+	$(CARGO) bench --locked --bench rectify
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build

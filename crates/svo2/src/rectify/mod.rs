@@ -13,6 +13,8 @@
 //! which the sign of `StereoCamera::translation[0]` is to be changed, both views turn by twice `atan(TY / Baseline)` and
 //! `atan(TZ / Baseline)`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod geometry;
 mod remap;
 
@@ -32,15 +34,11 @@ pub enum Eye {
 /// There is no rectification for such a calibration.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no rectification for this calibration: no rectangle of both views would have pixels all over (translation \
-     {translation:?} mm, which must be mainly along x, rotation {rotation:?} rad, distortion {left:?} and {right:?})"
+    "no rectification for this calibration: its views would have no rectangle with pixels all over (translation {:?} mm, \
+     which must be mainly along x, rotation {:?} rad, distortion {:?} and {:?})",
+    .0.translation, .0.rotation, .0.left.distortion, .0.right.distortion
 )]
-pub struct RectifyError {
-    translation: [f64; 3],
-    rotation: [f64; 3],
-    left: [f64; 5],
-    right: [f64; 5],
-}
+pub struct RectifyError(Box<StereoCamera>);
 
 /// Both rectified views of one camera at one resolution.
 #[derive(Debug, Clone, Copy)]
@@ -52,12 +50,7 @@ pub struct Rectification {
 impl Rectification {
     /// Works it out; fails where the calibration cannot be one.
     pub fn new(stereo: &StereoCamera) -> Result<Self, RectifyError> {
-        let rectified = geometry::rectify(stereo).ok_or(RectifyError {
-            translation: stereo.translation,
-            rotation: stereo.rotation,
-            left: stereo.left.distortion,
-            right: stereo.right.distortion,
-        })?;
+        let rectified = geometry::rectify(stereo).ok_or_else(|| RectifyError(Box::new(*stereo)))?;
         Ok(Self { stereo: *stereo, rectified })
     }
 
