@@ -6,6 +6,8 @@
 //! Order and precision of the steps are those of OpenCV 4.14 and 5.0 where they can be seen in the result: maps are to
 //! round to the same 32nd of a pixel.
 
+use std::f64::consts::FRAC_PI_2;
+
 use crate::calibration::{Camera, StereoCamera};
 
 pub type Vec3 = [f64; 3];
@@ -109,11 +111,11 @@ fn single(value: f64) -> f64 {
 }
 
 /// Both eyes turned by half of the angle between them, then until their rows are parallel to the baseline. Nothing where
-/// the translation is not mainly horizontal, or where no rectangle of the rectified views is valid.
+/// the translation is not mainly horizontal, the eyes look apart, or no rectangle around the views' centre is valid.
 pub fn rectify(stereo: &StereoCamera) -> Option<Rectified> {
     let half = rodrigues(scale(stereo.rotation, -0.5));
     let t = apply(&half, stereo.translation);
-    if t[0].abs() <= t[1].abs() {
+    if t[0].abs() <= t[1].abs() || norm(stereo.rotation) >= FRAC_PI_2 {
         return None;
     }
     let axis = cross(t, [t[0].signum(), 0.0, 0.0]);
@@ -134,6 +136,10 @@ pub fn rectify(stereo: &StereoCamera) -> Option<Rectified> {
     let mut zoom = f64::MIN;
     for (camera, rotation) in eyes {
         let [left, top, right, bottom] = inner_rectangle(camera, rotation, focal, center, size);
+        let around = left < center[0] && center[0] < right && top < center[1] && center[1] < bottom;
+        if !around {
+            return None;
+        }
         zoom = zoom
             .max(center[0] / (center[0] - left))
             .max(center[1] / (center[1] - top))

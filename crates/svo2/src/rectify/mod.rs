@@ -35,7 +35,7 @@ pub enum Eye {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no rectification for this calibration: its views would have no rectangle with pixels all over (translation {:?} mm, \
-     which must be mainly along x, rotation {:?} rad, distortion {:?} and {:?})",
+     which must be mainly along x; rotation {:?} rad, which must be below a right angle; distortion {:?} and {:?})",
     .0.translation, .0.rotation, .0.left.distortion, .0.right.distortion
 )]
 pub struct RectifyError(Box<StereoCamera>);

@@ -4,9 +4,6 @@
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
-
 /// Bits of a position's fraction.
 pub const FRACTION_BITS: u32 = 5;
 /// Parts of a pixel.
@@ -247,6 +244,7 @@ impl Remap {
 }
 
 /// As many pixels of a run, from its start, as the machine has a faster way for; says how many.
+#[cfg(target_arch = "x86_64")]
 fn run_fast<const CHANNELS: usize>(
     view: &[u8],
     stride: usize,
@@ -255,11 +253,19 @@ fn run_fast<const CHANNELS: usize>(
     fractions: &[u16],
     row: &mut [u8],
 ) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    let done = avx2::run::<CHANNELS>(avx2::View { data: view, stride, last }, pixels, fractions, row);
-    #[cfg(not(target_arch = "x86_64"))]
-    let done = 0 * (view.len() + stride + last[0] + pixels.len() + fractions.len() + row.len());
-    done
+    super::avx2::run::<CHANNELS>(super::avx2::View { data: view, stride, last }, pixels, fractions, row)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn run_fast<const CHANNELS: usize>(
+    _: &[u8],
+    _: usize,
+    _: [usize; 2],
+    _: &[[i16; 2]],
+    _: &[u16],
+    _: &mut [u8],
+) -> usize {
+    0
 }
 
 /// A run of pixels whose neighbours are all in the view.
@@ -300,4 +306,57 @@ fn fixed(coordinate: f64, length: u32) -> (i16, u16) {
     }
     let parts = parts as i32;
     ((parts >> FRACTION_BITS) as i16, parts as u16 & MASK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDTH: usize = 61;
+    const HEIGHT: usize = 23;
+
+    fn both_ways<const CHANNELS: usize>() {
+        let stride = WIDTH * CHANNELS + 3;
+        let view: Vec<u8> = (0..stride * HEIGHT).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 9) as u8).collect();
+        let view = &view[..stride * (HEIGHT - 1) + WIDTH * CHANNELS];
+        // All fractions, and pixels all over the view, in no order.
+        let fractions: Vec<u16> = (0..1 << (2 * FRACTION_BITS)).collect();
+        let pixels: Vec<[i16; 2]> = (0..fractions.len())
+            .map(|n| [n * 37 % (WIDTH - 1), n * 11 % (HEIGHT - 1)].map(|n| n as i16))
+            .collect();
+        let mut plain = vec![0; fractions.len() * CHANNELS];
+        run::<CHANNELS>(view, stride, &pixels, &fractions, &mut plain);
+        let mut fast = vec![0; plain.len()];
+        let last = [WIDTH - 2, HEIGHT - 2];
+        let none = run_fast::<CHANNELS>(view, stride, last, &pixels, &fractions, &mut fast);
+        // The last pixels of the view are its end, where more is loaded than they have.
+        assert!(none == 0 || 2 * CHANNELS >= if CHANNELS <= 2 { 4 } else { 8 });
+        let mut longer = view.to_vec();
+        longer.resize(view.len() + 8, 0);
+        let done = run_fast::<CHANNELS>(&longer, stride, last, &pixels, &fractions, &mut fast);
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(done > fractions.len() - 32, is_x86_feature_detected!("avx2"));
+        assert!(fast[..done * CHANNELS] == plain[..done * CHANNELS]);
+    }
+
+    #[test]
+    fn the_fast_way_and_the_plain_one_are_the_same_for_all_fractions() {
+        both_ways::<1>();
+        both_ways::<2>();
+        both_ways::<3>();
+        both_ways::<4>();
+    }
+
+    #[test]
+    fn what_is_outside_or_no_number_is_outside() {
+        assert_eq!(fixed(0.0, 10), (0, 0));
+        assert_eq!(fixed(9.984, 10), (9, 31));
+        assert_eq!(fixed(-0.5, 10), (-1, 16));
+        // Halves of a 32nd go to the even one, as OpenCV rounds them.
+        assert_eq!(fixed(1.0 + 1.0 / 64.0, 10), (1, 0));
+        assert_eq!(fixed(1.0 + 3.0 / 64.0, 10), (1, 2));
+        for outside in [-1.0, 10.0, -1e30, 1e30, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(fixed(outside, 10), (-2, 0), "{outside}");
+        }
+    }
 }
