@@ -126,7 +126,7 @@ fn planes_that_do_not_fit_are_refused_with_their_sizes() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the calibration, the plane and the machine's way: what a plain remap makes of the same map, from nothing
     /// but the view.

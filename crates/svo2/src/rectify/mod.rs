@@ -9,9 +9,25 @@
 //! Rotation and translation are taken as Stereolabs' zed-open-capture takes them: `Rodrigues(RX, CV, RZ)` and
 //! `(Baseline, TY, TZ)`, the baseline positive. Rectification is the same for T and -T, so nothing is mirrored. Only the
 //! signs of TY and TZ beside that of the baseline matter, and there Stereolabs disagree with themselves: their
-//! zed-opencv-calibration writes `-T.x` as Baseline beside `T.y` and `T.z` as they are. With `(-Baseline, TY, TZ)`, for
-//! which the sign of `StereoCamera::translation[0]` is to be changed, both views turn by twice `atan(TY / Baseline)` and
-//! `atan(TZ / Baseline)`.
+//! zed-opencv-calibration writes `-T.x` as Baseline beside `T.y` and `T.z` as they are, from `x_right = R x_left + T`. Who
+//! wants that changes the sign of `StereoCamera::translation[0]`; docs/rectification.md has what it comes to.
+//!
+//! ```
+//! use svo2::calibration::Calibration;
+//! use svo2::rectify::{Eye, Plane, Rectification};
+//!
+//! # let lens = "fx=350\nfy=350\ncx=336\ncy=188\nk1=-0.17\nk2=0.02\np1=0\np2=0\nk3=0\n";
+//! # let text = format!("[LEFT_CAM_VGA]\n{lens}[RIGHT_CAM_VGA]\n{lens}[STEREO]\nBaseline=120\nTY=0\nTZ=0\n\
+//! #     CV_VGA=0\nRX_VGA=0\nRZ_VGA=0\n");
+//! let calibration = Calibration::parse(&text)?; // or read(path)
+//! let rectification = Rectification::new(&calibration.for_size(672, 376)?)?;
+//! let map = rectification.map(Eye::Right);
+//! let side_by_side = vec![0; 2 * 672 * 376];
+//! let mut luma = vec![0; 672 * 376];
+//! let source = Plane { data: &side_by_side, stride: 2 * 672, channels: 1, x: 672 };
+//! map.apply(&source, &mut luma, 672, 0, 2)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
