@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MPL-2.0
-"""The peer of the remap: OpenCV with one thread, for as long as there are lines of 'float|fixed CHANNELS... COUNT' on stdin;
-prints the milliseconds of one picture. The picture is the right half of one twice as wide; each number of channels is a plane,
-the first of full size and the others of half of it."""
+"""The peer of the remap: OpenCV with one thread, for as long as there are lines of 'float|fixed CHANNELS... COUNT' on
+stdin; prints the milliseconds of CPU of one picture. The picture is the right half of one twice as wide; each number of
+channels is a plane, the first of full size and the others of half of it."""
 
 import sys
 import time
@@ -41,8 +41,8 @@ def plane(channels, chroma):
 for line in sys.stdin:
     kind, *channels, count = line.split()
     work = [(*plane(int(n), index > 0), maps[kind][index > 0]) for index, n in enumerate(channels)]
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(int(count)):
         for source, seen, (x, y) in work:
             cv2.remap(source, x, y, cv2.INTER_LINEAR, seen)
-    print((time.perf_counter() - start) * 1e3 / int(count), flush=True)
+    print((time.process_time() - start) * 1e3 / int(count), flush=True)

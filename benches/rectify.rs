@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! What rectification costs: the remap beside OpenCV's with one thread each, on the same planes, in turn on the same core,
-//! as medians of several runs. Run with `make bench`; the last results are in `benches/README.md`.
+//! in CPU time, as medians of several runs. Run with `make bench`; the last results are in `benches/README.md`.
 
 #![allow(missing_docs)]
 
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use common::{median, pin, row};
+use common::{cpu_ns, median, pin, row};
 use svo2::calibration::{Camera, StereoCamera};
 use svo2::rectify::{Eye, Plane, Rectification, Remap};
 
@@ -54,7 +54,7 @@ impl OpenCv {
         Self { child, questions, answers: BufReader::new(answers) }
     }
 
-    /// Milliseconds of a picture.
+    /// Milliseconds of CPU of a picture.
     fn time(&mut self, maps: &str, planes: &[usize]) -> f64 {
         let planes: Vec<String> = planes.iter().map(usize::to_string).collect();
         writeln!(self.questions, "{maps} {} {PICTURES}", planes.join(" ")).unwrap();
@@ -95,13 +95,14 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Milliseconds of a picture.
-fn time(work: &mut [Work], threads: usize) -> f64 {
-    let start = Instant::now();
+/// Milliseconds of a picture, as a clock has them and of CPU.
+fn time(work: &mut [Work], threads: usize) -> (f64, f64) {
+    let (start, cpu) = (Instant::now(), cpu_ns());
     for _ in 0..PICTURES {
         work.iter_mut().for_each(|plane| plane.run(threads));
     }
-    start.elapsed().as_secs_f64() * 1e3 / PICTURES as f64
+    let cpu = (cpu_ns() - cpu) as f64 / 1e6;
+    (start.elapsed().as_secs_f64() * 1e3 / PICTURES as f64, cpu / PICTURES as f64)
 }
 
 fn main() {
@@ -141,7 +142,7 @@ fn main() {
         let [mut ours, mut float, mut fixed] = [const { Vec::new() }; 3];
         time(&mut work, 1);
         for _ in 0..RUNS {
-            ours.push(time(&mut work, 1));
+            ours.push(time(&mut work, 1).1);
             float.push(opencv.time("float", planes));
             fixed.push(opencv.time("fixed", planes));
         }
@@ -151,7 +152,7 @@ fn main() {
             format!("remap of {WIDTH}x{HEIGHT} {name}, one thread, beside OpenCV with its {kind} maps");
         row(&what, &format!("{ours:.3} ms"), &format!("{peer:.3} ms"), ours / peer, 1.0);
     }
-    println!("for information, two threads beside one, and both maps of one view:");
+    println!("for information, two threads beside one by the clock, and a map:");
     for ((name, _), (one, two)) in cases.iter().zip(two) {
         println!("- {name}: {one:.3} ms, {two:.3} ms with two threads");
     }
@@ -163,7 +164,7 @@ fn threads(work: &mut [Work]) -> (f64, f64) {
     let mut times = [const { Vec::new() }; 2];
     for _ in 0..RUNS {
         for (threads, times) in times.iter_mut().enumerate() {
-            times.push(time(work, threads + 1));
+            times.push(time(work, threads + 1).0);
         }
     }
     let [one, two] = &mut times;

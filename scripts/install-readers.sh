@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MPL-2.0
 # Installs into target/readers what the tests judge us with: for FLV, FFmpeg and PyAV as Python wheels, since Debian 12's
 # FFmpeg knows no H.265 in FLV, and the FLV demuxer of mpegts.js; for the control plane, a NATS client with ZeroMQ, and
-# MCAP with the schemas of Foxglove; for rectification, OpenCV. Quick when nothing is to be done; any change of this file installs anew.
+# MCAP with the schemas of Foxglove; for rectification, OpenCV. Quick when nothing is to be done; any change of this file
+# installs anew.
 set -euo pipefail
 
 wheels=(
