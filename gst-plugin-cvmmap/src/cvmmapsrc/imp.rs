@@ -142,9 +142,9 @@ impl ElementImpl for CvMmapSrc {
         }
         let result = self.parent_change_state(transition);
         if transition == gst::StateChange::PlayingToPaused {
-            self.playing.store(false, Ordering::Release);
-            // The base class does not unlock for this.
+            // The base class does not unlock for this: a wait for a frame goes on.
             self.paused.store(true, Ordering::Release);
+            self.playing.store(false, Ordering::Release);
         }
         let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
         if failed || transition == gst::StateChange::PausedToReady {
@@ -282,8 +282,8 @@ impl PushSrcImpl for CvMmapSrc {
         let Some(mut streaming) = self.streaming.lock().unwrap().take() else {
             return Err(gst::FlowError::Flushing);
         };
-        let [flushed, paused] = [&self.flushed, &self.paused].map(|flag| flag.swap(false, Ordering::AcqRel));
-        if flushed || paused {
+        let flushed = self.flushed.swap(false, Ordering::AcqRel);
+        if !self.has_paused(&mut streaming) && flushed {
             streaming.start_afresh();
         }
         if flushed {
