@@ -206,6 +206,25 @@ fn stream_time_is_the_producers_from_the_first_frame_through_loops() {
 }
 
 #[test]
+fn the_largest_numbers_are_no_end_and_end_nothing() {
+    let nats = Nats::start();
+    let target = unique("no-end");
+    let _producer = Producer::start(&target, &nats.url(), "--fps 25 --finite 1 --loop --no-end");
+    let player = Player::playing(&target, &nats.url());
+    assert_eq!(player.pipeline.query_duration::<gst::ClockTime>(), None);
+    let shown: Vec<Shown> = (0..60).map(|_| player.next()).collect();
+    assert!(shown.iter().any(|shown| shown.count == 25), "the frame of the largest number");
+    assert!(shown.windows(2).all(|pair| pair[0].running < pair[1].running), "{shown:?}");
+    for (to, count) in [(9_000, 25), (400, 10)] {
+        player.forget();
+        assert!(player.seek(MS * to), "{to}");
+        // It loops each second: what was shown before the seek may be in the channel.
+        wait_for("the landing", || player.next().count == count);
+    }
+    player.next();
+}
+
+#[test]
 fn what_cannot_be_sought_is_refused_and_the_stream_goes_on() {
     let mut nats = Nats::start();
     let target = unique("refused");

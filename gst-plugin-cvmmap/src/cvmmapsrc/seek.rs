@@ -54,15 +54,19 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
+    fn at(&self, running: gst::ClockTime) -> gst::ClockTime {
+        self.stream.saturating_add(running).saturating_sub(self.running)
+    }
+
     /// How far a frame of stream time `stream` is from where this mapping has it.
     fn error(&self, running: gst::ClockTime, stream: gst::ClockTime) -> gst::ClockTime {
-        let mapped = (self.stream + running).saturating_sub(self.running);
+        let mapped = self.at(running);
         if mapped > stream { mapped - stream } else { stream - mapped }
     }
 
     /// Whether the frame at `running` is not to be shown any more.
     pub fn is_past_stop(&self, running: gst::ClockTime) -> bool {
-        self.stop.is_some_and(|stop| (self.stream + running).saturating_sub(self.running) >= stop)
+        self.stop.is_some_and(|stop| self.at(running) >= stop)
     }
 
     /// PTS are running time, so the segment begins where it is based.
@@ -72,7 +76,7 @@ impl Mapping {
         segment.set_base(self.running);
         segment.set_position(self.running);
         segment.set_time(self.stream);
-        segment.set_stop(self.stop.map(|stop| self.running + stop.saturating_sub(self.stream)));
+        segment.set_stop(self.stop.map(|stop| self.running.saturating_add(stop.saturating_sub(self.stream))));
         segment.upcast()
     }
 }
@@ -97,7 +101,7 @@ impl Span {
     fn is_spent(&self, duration: Option<gst::ClockTime>, interval: Option<gst::ClockTime>) -> bool {
         let Some((stop, reached)) = self.stop.zip(self.reached) else { return false };
         let end = duration.map_or(stop, |duration| stop.min(duration));
-        reached + interval.unwrap_or(LAST_STEP) >= end
+        reached.saturating_add(interval.unwrap_or(LAST_STEP)) >= end
     }
 }
 
@@ -338,6 +342,13 @@ fn wanted(seek: &gst::event::Seek, timeline: Timeline) -> Result<Wanted, String>
     Ok(Wanted { target_ns: timeline.start.saturating_add(start.nseconds()), stop, timeline })
 }
 
+impl Timeline {
+    /// The last one there is for stamps that GStreamer has no number for.
+    fn stream_time(&self, stamp_ns: u64) -> gst::ClockTime {
+        gst::ClockTime::try_from(stamp_ns.saturating_sub(self.start)).unwrap_or(gst::ClockTime::MAX)
+    }
+}
+
 impl CvMmapSrc {
     /// Whether the producer says that it can seek.
     pub(super) fn can_seek(&self) -> bool {
@@ -427,8 +438,7 @@ impl CvMmapSrc {
         if !playing {
             let stream = match &landed {
                 Ok(frame) => {
-                    let stream = frame.timestamp_ns.saturating_sub(wanted.timeline.start);
-                    Some((gst::ClockTime::from_nseconds(stream), wanted.stop))
+                    Some((wanted.timeline.stream_time(frame.timestamp_ns), wanted.stop))
                 }
                 Err(_) => was_at.map(|stream| (stream, self.seeking.span().stop)),
             };
@@ -517,7 +527,7 @@ impl CvMmapSrc {
             }
             return false;
         };
-        let stream = gst::ClockTime::from_nseconds(frame.timestamp_ns.saturating_sub(timeline.start));
+        let stream = timeline.stream_time(frame.timestamp_ns);
         let over = self.seeking.reach(stream);
         let stop = self.seeking.span().stop;
         if over {
@@ -595,6 +605,13 @@ mod tests {
         assert_eq!(mapping.error(S * 61, S * 4), gst::ClockTime::ZERO);
         assert_eq!(mapping.error(S * 61, S), S * 3);
         assert_eq!(mapping.error(S * 50, S * 4), S * 4, "running time does not go back that far");
+        // Whatever a producer writes.
+        let timeline = Timeline { start: 0, duration: None };
+        let last = timeline.stream_time(u64::MAX);
+        let mapping = Mapping { running: S * 60, stream: last, stop: Some(last) };
+        assert_eq!(mapping.error(S * 61, S), last - S * 61);
+        assert!(!mapping.is_past_stop(S * 61));
+        assert!(mapping.segment().downcast::<gst::ClockTime>().unwrap().stop().is_some());
     }
 
     #[test]
