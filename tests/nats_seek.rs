@@ -348,6 +348,21 @@ fn a_stop_at_the_end_is_the_end_whether_a_loop_or_silence_follows() {
 }
 
 #[test]
+fn a_stop_behind_the_end_is_the_end_where_the_producer_leaves_at_its_own() {
+    let nats = Nats::start();
+    let target = unique("stop-leaves");
+    let mut producer = Producer::start(&target, &nats.url(), "--fps 25 --finite 10");
+    let player = Player::playing(&target, &nats.url());
+    let (start, stop) = (gst::SeekType::Set, gst::SeekType::Set);
+    player.pipeline.seek(1.0, gst::SeekFlags::FLUSH, start, MS * 9_000, stop, MS * 10_020).unwrap();
+    producer.wait_for_done("end");
+    // Long before it would count as stalled.
+    producer.tell("quit");
+    let last = player.last_before_eos();
+    assert!(last.stream >= MS * 9_000 && last.stream <= MS * 10_020, "{last:?}");
+}
+
+#[test]
 fn a_stop_survives_a_seek_that_fails_and_a_pause() {
     let nats = Nats::start();
     let target = unique("stop-kept");

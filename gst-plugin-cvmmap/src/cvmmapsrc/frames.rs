@@ -198,11 +198,14 @@ impl CvMmapSrc {
         let counters = s.reader.counters();
         self.stats.lock().unwrap().counters = counters;
         self.check_label(s, &counters);
-        if stalled || self.telling.lock().unwrap().state() == Some(State::Stalled) {
-            if !self.seeking.is_under_way() && self.is_spent(s) {
-                gst::info!(CAT, imp = self, "nothing more comes before the stop position: EOS");
-                return Err(gst::FlowError::Eos);
-            }
+        let state = self.telling.lock().unwrap().state();
+        let quiet = matches!(state, Some(State::Stalled | State::Offline | State::Waiting));
+        // What waits for its bodies has still to go out.
+        if (stalled || quiet) && s.ready.is_empty() && !self.seeking.is_under_way() && self.is_spent(s) {
+            gst::info!(CAT, imp = self, "nothing more comes before the stop position: EOS");
+            return Err(gst::FlowError::Eos);
+        }
+        if stalled || state == Some(State::Stalled) {
             let gone = !s.reader.segment_exists();
             self.tell(|telling| telling.silent(gone));
             if gone {

@@ -86,6 +86,8 @@ impl Mapping {
 struct Span {
     /// Stream time.
     stop: Option<gst::ClockTime>,
+    /// Of the timeline, as it was when it was sought: a producer that goes at its end takes it along.
+    end: Option<gst::ClockTime>,
     /// Of the last frame.
     reached: Option<gst::ClockTime>,
 }
@@ -100,7 +102,7 @@ impl Span {
     /// Whether the next frame would be past the stop, or past the end where that comes first.
     fn is_spent(&self, duration: Option<gst::ClockTime>, interval: Option<gst::ClockTime>) -> bool {
         let Some((stop, reached)) = self.stop.zip(self.reached) else { return false };
-        let end = duration.map_or(stop, |duration| stop.min(duration));
+        let end = duration.or(self.end).map_or(stop, |end| stop.min(end));
         reached.saturating_add(interval.unwrap_or(LAST_STEP)) >= end
     }
 }
@@ -160,6 +162,7 @@ pub(super) struct Landing {
     answered: Instant,
     /// Stream time.
     stop: Option<gst::ClockTime>,
+    timeline: Timeline,
 }
 
 impl Landing {
@@ -247,7 +250,7 @@ impl Seeking {
         }
         if let Phase::Landed(landing) = &new {
             // Of it from now on, though its frame may never come.
-            now.span = Span { stop: landing.stop, reached: None };
+            now.span = Span { stop: landing.stop, end: landing.timeline.end(), reached: None };
         }
         now.phase = new;
         true
@@ -328,8 +331,7 @@ fn wanted(seek: &gst::event::Seek, timeline: Timeline) -> Result<Wanted, String>
     let (gst::SeekType::Set, Some(start)) = (start_type, start) else {
         return Err(format!("start type {start_type:?}: only a position from the start"));
     };
-    let end = timeline.duration.map(gst::ClockTime::from_nseconds);
-    if let Some(end) = end.filter(|end| start > *end) {
+    if let Some(end) = timeline.end().filter(|end| start > *end) {
         return Err(format!("position {start} is outside the timeline of 0:00:00.000000000 to {end}"));
     }
     let stop = match (stop_type, stop) {
@@ -343,6 +345,11 @@ fn wanted(seek: &gst::event::Seek, timeline: Timeline) -> Result<Wanted, String>
 }
 
 impl Timeline {
+    /// Stream time.
+    fn end(&self) -> Option<gst::ClockTime> {
+        self.duration.map(gst::ClockTime::from_nseconds)
+    }
+
     /// The last one there is for stamps that GStreamer has no number for.
     fn stream_time(&self, stamp_ns: u64) -> gst::ClockTime {
         gst::ClockTime::try_from(stamp_ns.saturating_sub(self.start)).unwrap_or(gst::ClockTime::MAX)
@@ -362,7 +369,7 @@ impl CvMmapSrc {
     /// Answers DURATION and SEEKING where the producer has a timeline.
     pub(super) fn answer_from_timeline(&self, query: &mut gst::QueryRef) -> bool {
         let Some(timeline) = self.timeline() else { return false };
-        let duration = timeline.duration.map(gst::ClockTime::from_nseconds);
+        let duration = timeline.end();
         match query.view_mut() {
             gst::QueryViewMut::Duration(query) => match duration {
                 Some(duration) if query.format() == gst::Format::Time => {
@@ -430,16 +437,15 @@ impl CvMmapSrc {
         let asked = Instant::now();
         let landed = self.ask_to_seek(&control, wanted.target_ns);
         let phase = landed.as_ref().map_or(Phase::None, |frame| {
-            Phase::Landed(Landing { frame: *frame, asked, answered: Instant::now(), stop: wanted.stop })
+            let Wanted { stop, timeline, .. } = wanted;
+            Phase::Landed(Landing { frame: *frame, asked, answered: Instant::now(), stop, timeline })
         });
         if !self.seeking.set(opening, phase) {
             return Err(closed());
         }
         if !playing {
             let stream = match &landed {
-                Ok(frame) => {
-                    Some((wanted.timeline.stream_time(frame.timestamp_ns), wanted.stop))
-                }
+                Ok(frame) => Some((wanted.timeline.stream_time(frame.timestamp_ns), wanted.stop)),
                 Err(_) => was_at.map(|stream| (stream, self.seeking.span().stop)),
             };
             self.place_paused(stream, seqnum);
@@ -546,9 +552,8 @@ impl CvMmapSrc {
 
     /// Whether there is a stop position and the producer has nothing more up to there; asked where it is silent.
     pub(super) fn is_spent(&self, s: &Streaming) -> bool {
-        let duration = self.timeline().and_then(|timeline| timeline.duration);
-        let interval = s.rate.interval_ns();
-        let [duration, interval] = [duration, interval].map(|ns| ns.map(gst::ClockTime::from_nseconds));
+        let duration = self.timeline().and_then(|timeline| timeline.end());
+        let interval = s.rate.interval_ns().map(gst::ClockTime::from_nseconds);
         self.seeking.span().is_spent(duration, interval)
     }
 }
@@ -617,16 +622,19 @@ mod tests {
     #[test]
     fn a_stop_ends_by_a_fall_and_by_silence_before_it() {
         let ms = gst::ClockTime::MSECOND;
-        let mut span = Span { stop: Some(S * 3), reached: Some(S) };
+        let mut span = Span { stop: Some(S * 3), end: None, reached: Some(S) };
         assert!(!span.reach(S * 2) && !span.reach(S * 2));
         assert!(!span.is_spent(None, Some(ms * 40)));
         assert!(span.reach(ms * 40), "a loop");
         let mut unbound = Span::default();
         assert!(!unbound.reach(S * 2) && !unbound.reach(S) && !unbound.is_spent(Some(S), None));
-        let at = |reached| Span { stop: Some(S * 10), reached: Some(reached) };
+        let at = |reached| Span { stop: Some(S * 10), end: None, reached: Some(reached) };
         assert!(at(ms * 2_960).is_spent(Some(S * 3), Some(ms * 40)));
         assert!(!at(ms * 2_960).is_spent(Some(S * 10), Some(ms * 40)), "silent in the middle");
         assert!(at(ms * 9_970).is_spent(None, Some(ms * 40)));
+        let gone = Span { end: Some(S * 3), ..at(ms * 2_960) };
+        assert!(gone.is_spent(None, Some(ms * 40)), "with the producer");
+        assert!(!gone.is_spent(Some(S * 10), Some(ms * 40)), "it has more by now");
     }
 
     #[test]
@@ -669,7 +677,8 @@ mod tests {
         let asked = Instant::now();
         let after = |ms| asked + Duration::from_millis(ms);
         let frame = |ms: u64| FrameId { count: 0, timestamp_ns: ms * 1_000_000 };
-        let landing = Landing { frame: frame(5000), asked, answered: after(10), stop: None };
+        let timeline = Timeline { start: 0, duration: None };
+        let landing = Landing { frame: frame(5000), asked, answered: after(10), stop: None, timeline };
         assert!(landing.leads_to(&frame(5033), after(43)));
         // Before the answer nobody knows; what is of before the seek is elsewhere.
         assert!(!landing.leads_to(&frame(5033), after(5)));
