@@ -95,7 +95,8 @@ struct Span {
 impl Span {
     /// A frame that no seek of ours landed on; `true`: it is of another round, so that the stop was passed unseen.
     fn reach(&mut self, stream: gst::ClockTime) -> bool {
-        let fell = self.reached.replace(stream).is_some_and(|reached| stream < reached);
+        // Less is a stamp that was put right, or a frame that was on its way.
+        let fell = self.reached.replace(stream).is_some_and(|reached| stream.saturating_add(JUMP) < reached);
         fell && self.stop.is_some()
     }
 
@@ -625,6 +626,7 @@ mod tests {
         let mut span = Span { stop: Some(S * 3), end: None, reached: Some(S) };
         assert!(!span.reach(S * 2) && !span.reach(S * 2));
         assert!(!span.is_spent(None, Some(ms * 40)));
+        assert!(!span.reach(ms * 1_999) && !span.reach(ms * 1_500), "not in order");
         assert!(span.reach(ms * 40), "a loop");
         let mut unbound = Span::default();
         assert!(!unbound.reach(S * 2) && !unbound.reach(S) && !unbound.is_spent(Some(S), None));
