@@ -87,11 +87,15 @@ impl Player {
 
     /// The last frame that was shown before the stream ended.
     fn last_before_eos(&self) -> Shown {
+        self.wait_for_eos();
+        self.shown.try_iter().last().expect("a frame before the end")
+    }
+
+    fn wait_for_eos(&self) {
         let bus = self.pipeline.bus().unwrap();
         let patience = gst::ClockTime::from_nseconds(PATIENCE.as_nanos() as u64);
         let end = bus.timed_pop_filtered(patience, &[gst::MessageType::Eos, gst::MessageType::Error]);
         assert_eq!(end.expect("the end").type_(), gst::MessageType::Eos);
-        self.shown.try_iter().last().expect("a frame before the end")
     }
 
     fn stat(&self, field: &str) -> u64 {
@@ -360,6 +364,20 @@ fn a_stop_behind_the_end_is_the_end_where_the_producer_leaves_at_its_own() {
     producer.tell("quit");
     let last = player.last_before_eos();
     assert!(last.stream >= MS * 9_000 && last.stream <= MS * 10_020, "{last:?}");
+}
+
+#[test]
+fn a_landing_on_the_last_frame_that_never_comes_is_the_end() {
+    let nats = Nats::start();
+    let target = unique("stop-mute");
+    let mut producer = replay(&nats, &target, "");
+    let player = Player::playing(&target, &nats.url());
+    // It answers, and shows nothing.
+    producer.tell("pause");
+    producer.wait_for_done("pause");
+    let (start, stop) = (gst::SeekType::Set, gst::SeekType::Set);
+    player.pipeline.seek(1.0, gst::SeekFlags::FLUSH, start, MS * 20_000, stop, MS * 20_020).unwrap();
+    player.wait_for_eos();
 }
 
 #[test]

@@ -220,6 +220,7 @@ impl CvMmapSrc {
         let playing = self.playing.load(Ordering::Acquire);
         let paused = self.paused.swap(false, Ordering::AcqRel) || !playing;
         if paused {
+            self.seeking.await_from_now();
             s.start_afresh();
         }
         paused

@@ -32,6 +32,8 @@ const NOTICED_WITHIN: Duration = Duration::from_millis(200);
 const SLACK_NS: u64 = 150_000_000;
 /// After this any frame is taken, whatever its stamp.
 const LANDED_WITHIN: Duration = Duration::from_secs(1);
+/// After this no frame of the landing comes any more; slow producers have less than a frame a second.
+const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 /// How far behind the target a sample may be that is the first at or after it.
 const SPARSE_NS: u64 = 2_000_000_000;
 /// Frames that are kept while the producer was asked: pictures are large, access units are not.
@@ -88,6 +90,8 @@ struct Span {
     stop: Option<gst::ClockTime>,
     /// Of the timeline, as it was when it was sought: a producer that goes at its end takes it along.
     end: Option<gst::ClockTime>,
+    /// What was landed on.
+    landed: Option<gst::ClockTime>,
     /// Of the last frame.
     reached: Option<gst::ClockTime>,
 }
@@ -102,7 +106,7 @@ impl Span {
 
     /// Whether the next frame would be past the stop, or past the end where that comes first.
     fn is_spent(&self, duration: Option<gst::ClockTime>, interval: Option<gst::ClockTime>) -> bool {
-        let Some((stop, reached)) = self.stop.zip(self.reached) else { return false };
+        let Some((stop, reached)) = self.stop.zip(self.reached.or(self.landed)) else { return false };
         let end = duration.or(self.end).map_or(stop, |end| stop.min(end));
         reached.saturating_add(interval.unwrap_or(LAST_STEP)) >= end
     }
@@ -161,6 +165,8 @@ pub(super) struct Landing {
     frame: FrameId,
     asked: Instant,
     answered: Instant,
+    /// Since when its frame could come: since the answer, or since PLAYING.
+    awaited: Instant,
     /// Stream time.
     stop: Option<gst::ClockTime>,
     timeline: Timeline,
@@ -176,6 +182,11 @@ impl Landing {
         let behind = frame.timestamp_ns.checked_sub(self.frame.timestamp_ns);
         behind.is_some_and(|behind| behind <= since + since / 4 + SLACK_NS)
             || arrived.duration_since(self.answered) > LANDED_WITHIN
+    }
+
+    fn span(&self) -> Span {
+        let landed = self.timeline.stream_time(self.frame.timestamp_ns);
+        Span { stop: self.stop, end: self.timeline.end(), landed: Some(landed), reached: None }
     }
 
     fn is(&self, frame: &FrameId) -> bool {
@@ -232,7 +243,18 @@ impl Seeking {
 
     /// A count that falls now fell since we sought.
     pub fn is_under_way(&self) -> bool {
-        !matches!(self.phase(), Phase::None)
+        match self.phase() {
+            Phase::None => false,
+            Phase::Asking { .. } => true,
+            Phase::Landed(landing) => landing.awaited.elapsed() <= OVERDUE_AFTER,
+        }
+    }
+
+    /// Nothing came in PAUSED.
+    pub fn await_from_now(&self) {
+        if let Phase::Landed(landing) = &mut self.now.lock().unwrap().phase {
+            landing.awaited = Instant::now();
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -251,7 +273,7 @@ impl Seeking {
         }
         if let Phase::Landed(landing) = &new {
             // Of it from now on, though its frame may never come.
-            now.span = Span { stop: landing.stop, end: landing.timeline.end(), reached: None };
+            now.span = landing.span();
         }
         now.phase = new;
         true
@@ -439,7 +461,8 @@ impl CvMmapSrc {
         let landed = self.ask_to_seek(&control, wanted.target_ns);
         let phase = landed.as_ref().map_or(Phase::None, |frame| {
             let Wanted { stop, timeline, .. } = wanted;
-            Phase::Landed(Landing { frame: *frame, asked, answered: Instant::now(), stop, timeline })
+            let answered = Instant::now();
+            Phase::Landed(Landing { frame: *frame, asked, answered, awaited: answered, stop, timeline })
         });
         if !self.seeking.set(opening, phase) {
             return Err(closed());
@@ -623,14 +646,14 @@ mod tests {
     #[test]
     fn a_stop_ends_by_a_fall_and_by_silence_before_it() {
         let ms = gst::ClockTime::MSECOND;
-        let mut span = Span { stop: Some(S * 3), end: None, reached: Some(S) };
+        let mut span = Span { stop: Some(S * 3), reached: Some(S), ..Span::default() };
         assert!(!span.reach(S * 2) && !span.reach(S * 2));
         assert!(!span.is_spent(None, Some(ms * 40)));
         assert!(!span.reach(ms * 1_999) && !span.reach(ms * 1_500), "not in order");
         assert!(span.reach(ms * 40), "a loop");
         let mut unbound = Span::default();
         assert!(!unbound.reach(S * 2) && !unbound.reach(S) && !unbound.is_spent(Some(S), None));
-        let at = |reached| Span { stop: Some(S * 10), end: None, reached: Some(reached) };
+        let at = |reached| Span { stop: Some(S * 10), reached: Some(reached), ..Span::default() };
         assert!(at(ms * 2_960).is_spent(Some(S * 3), Some(ms * 40)));
         assert!(!at(ms * 2_960).is_spent(Some(S * 10), Some(ms * 40)), "silent in the middle");
         assert!(at(ms * 9_970).is_spent(None, Some(ms * 40)));
@@ -674,13 +697,32 @@ mod tests {
         assert!(!seeking.set(opening, asking()) && !seeking.is_under_way());
     }
 
+    fn landing(frame: FrameId, asked: Instant, answered: Instant) -> Landing {
+        let timeline = Timeline { start: 0, duration: Some(3 * S.nseconds()) };
+        Landing { frame, asked, answered, awaited: answered, stop: Some(S * 4), timeline }
+    }
+
+    #[test]
+    fn a_landing_whose_frame_never_comes_is_not_under_way_for_ever() {
+        let seeking = Seeking::default();
+        let long_ago = Instant::now().checked_sub(2 * OVERDUE_AFTER).expect("the machine is up for longer");
+        let last = FrameId { count: 0, timestamp_ns: 3 * S.nseconds() };
+        assert!(seeking.set(0, Phase::Landed(landing(last, long_ago, long_ago))));
+        assert!(!seeking.is_under_way());
+        assert!(seeking.span().is_spent(None, None), "it was the last");
+        seeking.await_from_now();
+        assert!(seeking.is_under_way(), "nothing could come in PAUSED");
+        let first = FrameId { timestamp_ns: S.nseconds(), ..last };
+        assert!(seeking.set(0, Phase::Landed(landing(first, long_ago, long_ago))));
+        assert!(!seeking.span().is_spent(None, None), "it may only be slow");
+    }
+
     #[test]
     fn a_landing_takes_what_followed_on_it() {
         let asked = Instant::now();
         let after = |ms| asked + Duration::from_millis(ms);
         let frame = |ms: u64| FrameId { count: 0, timestamp_ns: ms * 1_000_000 };
-        let timeline = Timeline { start: 0, duration: None };
-        let landing = Landing { frame: frame(5000), asked, answered: after(10), stop: None, timeline };
+        let landing = landing(frame(5000), asked, after(10));
         assert!(landing.leads_to(&frame(5033), after(43)));
         // Before the answer nobody knows; what is of before the seek is elsewhere.
         assert!(!landing.leads_to(&frame(5033), after(5)));
