@@ -322,6 +322,38 @@ fn a_seek_in_paused_is_where_playing_begins() {
 }
 
 #[test]
+fn a_seek_before_the_first_frame_pushes_no_segment_before_caps() {
+    let nats = Nats::start();
+    let target = unique("paused-first");
+    let _producer = replay(&nats, &target, "--loop");
+    let player = Player::new(&target, &nats.url(), "");
+    let pad = player.source.static_pad("src").unwrap();
+    let (send, early) = std::sync::mpsc::channel();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+        let segment = info.event().is_some_and(|event| event.type_() == gst::EventType::Segment);
+        if segment && pad.current_caps().is_none() {
+            let _ = send.send(());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    player.pipeline.set_state(gst::State::Paused).unwrap();
+    wait_for("the source info", || player.source.property::<Option<gst::Structure>>("source-info").is_some());
+    let to = gst::event::Seek::new(
+        1.0,
+        gst::SeekFlags::FLUSH,
+        gst::SeekType::Set,
+        MS * 10_000,
+        gst::SeekType::None,
+        gst::ClockTime::NONE,
+    );
+    assert!(player.source.send_event(to));
+    assert_eq!(player.source.query_position::<gst::ClockTime>(), Some(MS * 10_000));
+    player.pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(player.next().stream >= MS * 10_000);
+    assert_eq!(early.try_iter().count(), 0, "segments before caps");
+}
+
+#[test]
 fn a_stop_position_is_the_end() {
     let nats = Nats::start();
     let target = unique("stop");

@@ -481,10 +481,17 @@ impl CvMmapSrc {
     /// After a flush in PAUSED, whoever asks for the position has nothing but this to go by until frames come.
     fn place_paused(&self, at: Option<(gst::ClockTime, Option<gst::ClockTime>)>, seqnum: gst::Seqnum) {
         let Some((stream, stop)) = at else { return };
+        if self.playing.load(Ordering::Acquire) {
+            return;
+        }
         let obj = self.obj();
         let mapping = Mapping { running: obj.current_running_time().unwrap_or_default(), stream, stop };
         self.set_segment(&mapping.segment());
-        if let Ok(segment) = mapping.segment().downcast::<gst::ClockTime>() {
+        // A segment comes after caps. The pad's stream lock is no help here: the flush started the task, which holds it
+        // while it waits for PLAYING.
+        if obj.src_pad().current_caps().is_some()
+            && let Ok(segment) = mapping.segment().downcast::<gst::ClockTime>()
+        {
             obj.src_pad().push_event(gst::event::Segment::builder(&segment).seqnum(seqnum).build());
         }
     }
