@@ -302,6 +302,33 @@ fn a_live_producer_is_not_sought_and_keeps_its_segment() {
 }
 
 #[test]
+fn the_segment_of_a_replay_goes_with_it() {
+    let nats = Nats::start();
+    let target = unique("goes");
+    let mut producer = replay(&nats, &target, "--loop");
+    let player = Player::playing(&target, &nats.url());
+    assert!(player.seek(MS * 15_000));
+    wait_for("the landing", || player.next().stream >= MS * 15_000);
+    player.pipeline.set_state(gst::State::Paused).unwrap();
+    producer.tell("quit");
+    producer.wait_for_done("quit");
+    drop(producer);
+    let _live = Producer::start(&target, &nats.url(), "--fps 25");
+    let is_live = || {
+        let info = player.source.property::<Option<gst::Structure>>("source-info");
+        info.is_some_and(|info| info.get("source-kind") == Ok("live"))
+    };
+    wait_for("the other source", is_live);
+    player.forget();
+    player.pipeline.set_state(gst::State::Playing).unwrap();
+    // The sink may still hold a frame of before the pause.
+    wait_for("time that is nobody's timeline", || {
+        let shown = player.next();
+        shown.stream == shown.running
+    });
+}
+
+#[test]
 fn a_seek_in_paused_is_where_playing_begins() {
     let nats = Nats::start();
     let target = unique("paused");

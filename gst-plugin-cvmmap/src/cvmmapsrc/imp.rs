@@ -53,6 +53,8 @@ pub struct CvMmapSrc {
     pub(super) source_info: Mutex<Option<SourceInfo>>,
     pub(super) bodies: Mutex<Bodies>,
     pub(super) seeking: Seeking,
+    /// The base class has a segment of the producer's timeline.
+    pub(super) placed: AtomicBool,
     /// Between PAUSED and PLAYING, where a live source reads.
     pub(super) playing: AtomicBool,
     /// Between `unlock` and `unlock_stop`.
@@ -321,6 +323,7 @@ impl CvMmapSrc {
         *self.telling.lock().unwrap() = Telling::default();
         self.bodies.lock().unwrap().restart();
         self.seeking.reset();
+        self.placed.store(false, Ordering::Release);
         self.open_control(&settings)?;
         *self.waker.lock().unwrap() = Some(reader.waker());
         *self.stats.lock().unwrap() = Stats::default();

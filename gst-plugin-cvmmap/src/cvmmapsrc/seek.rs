@@ -486,7 +486,7 @@ impl CvMmapSrc {
         }
         let obj = self.obj();
         let mapping = Mapping { running: obj.current_running_time().unwrap_or_default(), stream, stop };
-        self.set_segment(&mapping.segment());
+        self.place(&mapping);
         // A segment comes after caps. The pad's stream lock is no help here: the flush started the task, which holds it
         // while it waits for PLAYING.
         if obj.src_pad().current_caps().is_some()
@@ -502,6 +502,11 @@ impl CvMmapSrc {
         let named = |error: ControlError| format!("{}: {error}", error.name());
         let landed = answer.map_err(|late| format!("timeout: {late}"))?.map_err(named)?;
         Ok(FrameId { count: landed.landed_frame_count, timestamp_ns: landed.landed_timestamp_ns })
+    }
+
+    fn place(&self, mapping: &Mapping) {
+        self.placed.store(true, Ordering::Release);
+        self.set_segment(&mapping.segment());
     }
 
     fn set_segment(&self, segment: &gst::Segment) {
@@ -559,7 +564,8 @@ impl CvMmapSrc {
     pub(super) fn follow_timeline(&self, s: &mut Streaming, frame: FrameId, running: gst::ClockTime) -> bool {
         let landing = s.landing.take();
         let Some(timeline) = self.timeline() else {
-            if s.mapping.take().is_some() {
+            s.mapping = None;
+            if self.placed.swap(false, Ordering::AcqRel) {
                 self.set_segment(&gst::FormattedSegment::<gst::ClockTime>::new().upcast());
             }
             return false;
@@ -576,7 +582,7 @@ impl CvMmapSrc {
         }
         let mapping = Mapping { running, stream, stop };
         gst::debug!(CAT, imp = self, "stream time {stream} at running time {running}");
-        self.set_segment(&mapping.segment());
+        self.place(&mapping);
         s.mapping = Some(mapping);
         mapping.is_past_stop(running)
     }
