@@ -268,14 +268,14 @@ impl CvMmapSrc {
         let front = s.ready.front()?;
         let waits = s.settings.body_wait().is_some_and(|wait| front.arrived.elapsed() < wait);
         let held: usize = s.ready.iter().map(|snapshot| snapshot.buffer.size()).sum();
-        if waits && held <= MAX_READY && !self.has_bodies(&front.frame) {
+        if waits && held <= MAX_READY && !self.has_bodies(&front.frame, s.ready.len()) {
             return None;
         }
         s.ready.pop_front()
     }
 
-    fn has_bodies(&self, frame: &FrameId) -> bool {
-        let here = || self.bodies.lock().unwrap().has(frame);
+    fn has_bodies(&self, frame: &FrameId, waiting: usize) -> bool {
+        let here = || self.bodies.lock().unwrap().has(frame, waiting);
         if here() {
             return true;
         }
