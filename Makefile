@@ -19,7 +19,7 @@ all: build
 deps:
 	@scripts/install-deps.sh
 
-# What judges us in the tests: FFmpeg 9, PyAV, mpegts.js, nginx-rtmp, nats-py, mcap.
+# What judges us in the tests: FFmpeg 9, PyAV, mpegts.js, nginx-rtmp, nats-py, mcap, OpenCV.
 readers: deps
 	@scripts/install-readers.sh
 
