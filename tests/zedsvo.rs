@@ -54,6 +54,14 @@ fn every_picture_is_ffmpegs_whatever_the_layout() {
 }
 
 #[test]
+fn pictures_in_buffers_that_are_larger_than_they_are_ffmpegs() {
+    // Decoders pad these.
+    for (codec, size) in [(Codec::H264, (1280, 720)), (Codec::H265, (648, 362))] {
+        assert_all(&Tape::new(&Sim { size, ..sim(codec, 4, 15) }));
+    }
+}
+
+#[test]
 fn refreshed_pictures_without_a_key_frame_are_ffmpegs() {
     let whole = Tape::new(&Sim { intra_refresh: true, ..sim(Codec::H264, 60, 15) });
     assert_all(&whole);

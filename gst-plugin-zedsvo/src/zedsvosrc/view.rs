@@ -139,6 +139,17 @@ mod imp {
             gst_video::VideoInfo::from_caps(caps).ok().map(|info| info.size())
         }
 
+        /// Decoders' buffers may be larger than their pictures.
+        fn transform_size(
+            &self,
+            _direction: gst::PadDirection,
+            _caps: &gst::Caps,
+            _size: usize,
+            othercaps: &gst::Caps,
+        ) -> Option<usize> {
+            self.unit_size(othercaps)
+        }
+
         fn propose_allocation(
             &self,
             decide: Option<&gst::query::Allocation>,
