@@ -189,10 +189,8 @@ impl SensorReader {
     }
 
     fn sample(&mut self, number: usize) -> Result<Sample, String> {
-        let (bytes, at, len) =
-            self.cursor.message(&self.recording.container, self.channel, &self.entries[number])?;
-        let mut message = vec![0; len as usize];
-        bytes.read_at(at, &mut message).map_err(|error| error.to_string())?;
+        let container = &self.recording.container;
+        let message = self.cursor.message(container, self.channel, &self.entries[number])?.read()?;
         Sample::parse(self.sensors, &message)
     }
 }

@@ -4,8 +4,8 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
-use std::io::Cursor;
-use std::path::PathBuf;
+use std::io::{Cursor, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use svo2::{Codec, Found, Header, Kind, Layout, OpenError, Reader, Recording, Sample, Sensors, Writer};
@@ -92,7 +92,7 @@ impl Film {
     }
 
     pub fn is_key(&self, number: usize) -> bool {
-        number % self.distance == 0
+        number.is_multiple_of(self.distance)
     }
 
     pub fn kind(&self, number: usize) -> Kind {
@@ -132,17 +132,11 @@ impl Film {
     }
 }
 
-/// A file of these bytes, which lasts as long as the folder.
-pub fn file(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.svo2");
-    std::fs::write(&path, bytes).unwrap();
-    (folder, path)
-}
-
+/// A recording of these bytes.
 pub fn open(bytes: &[u8]) -> Result<Arc<Recording>, OpenError> {
-    let (_folder, path) = file(bytes);
-    Recording::open(&path)
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    Recording::from_file(file, Path::new("a.svo2"))
 }
 
 pub fn scanned(recording: &Recording) -> &str {
