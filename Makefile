@@ -55,6 +55,7 @@ bench: build
 	$(CARGO) bench --locked --bench cvmmap
 	$(CARGO) bench --locked --bench control
 	$(CARGO) bench --locked --bench stream
+	$(CARGO) bench --locked --bench svo2
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build
@@ -66,6 +67,7 @@ fuzz: deps
 	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	cd crates/cvmmap-control && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none payload -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192
 	cd crates/cvmmap-ipc && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none header -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+	cd crates/svo2 && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none recording -- -max_total_time=$(FUZZ_SECONDS) -max_len=16384
 	cd crates/flv && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none stream -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
 # Needs cargo-c, which is installed on the first use.

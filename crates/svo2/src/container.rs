@@ -321,7 +321,7 @@ impl Container {
             }
             at = head.end();
         }
-        self.chunks.extend(loose.map(|start| Chunk::of_loose(start..self.len)));
+        self.chunks.extend(loose.map(|start| Chunk::of_loose(start..at.min(self.len))));
         // Where the file ends in or behind an index, others of the chunk may be missing.
         if let Some(chunk) = self.chunks.last_mut()
             && last == op::MESSAGE_INDEX
