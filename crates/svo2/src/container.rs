@@ -164,6 +164,21 @@ impl Bytes {
     }
 }
 
+/// A part of the file, from its start on.
+struct Section<'a> {
+    file: &'a File,
+    range: Range<u64>,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let wanted = (self.range.end - self.range.start).min(into.len() as u64) as usize;
+        let read = self.file.read_at(&mut into[..wanted], self.range.start)?;
+        self.range.start += read as u64;
+        Ok(read)
+    }
+}
+
 /// Head of a record in a run of them.
 struct Head {
     op: u8,
@@ -395,7 +410,12 @@ impl Container {
     }
 
     /// The bytes of a chunk, or as many as can be had.
-    pub fn bytes(&self, chunk: usize) -> io::Result<Bytes> {
+    fn bytes(&self, chunk: usize) -> io::Result<Bytes> {
+        self.bytes_in(chunk, None)
+    }
+
+    /// Like [`bytes`](Self::bytes), decompressed into the memory of bytes that nobody needs any more.
+    pub fn bytes_in(&self, chunk: usize, spare: Option<Bytes>) -> io::Result<Bytes> {
         let chunk = &self.chunks[chunk];
         if chunk.compression == Compression::None {
             return Ok(Bytes::File(self.file.clone(), chunk.data.clone()));
@@ -405,16 +425,20 @@ impl Container {
                 format!("a chunk says that it has {} bytes: more than {MAX_CHUNK}", chunk.uncompressed);
             return Err(io::Error::other(what));
         }
-        let mut compressed = vec![0; (chunk.data.end - chunk.data.start) as usize];
-        self.file.read_exact_at(&mut compressed, chunk.data.start)?;
+        let compressed = Section { file: &self.file, range: chunk.data.clone() };
         let mut decoder: Box<dyn Read> = match chunk.compression {
-            Compression::Lz4 => Box::new(lz4::Decoder::new(&compressed[..])?),
-            Compression::Zstd => Box::new(zstd::Decoder::with_buffer(&compressed[..])?),
+            Compression::Lz4 => Box::new(lz4::Decoder::new(compressed)?),
+            Compression::Zstd => Box::new(zstd::Decoder::new(compressed)?),
             Compression::None | Compression::Unknown => {
                 return Err(io::Error::other("a chunk is compressed neither by LZ4 nor by Zstandard"));
             }
         };
-        let mut bytes = vec![0; chunk.uncompressed as usize];
+        // Memory that was used before is not paid for again.
+        let mut bytes = match spare {
+            Some(Bytes::Memory(bytes)) => Arc::try_unwrap(bytes).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        bytes.resize(chunk.uncompressed as usize, 0);
         let mut filled = 0;
         // What was decompressed before an error is as good as ever.
         while let Ok(more @ 1..) = decoder.read(&mut bytes[filled..]) {

@@ -321,18 +321,18 @@ mod tests {
             kind(Codec::H264, &annex_b(&[AVC_AUD, AVC_SPS, &sei, AVC_P]))
         };
         let after = |recovers_after| Some(Kind::Entry { recovers_after });
-        assert_eq!(avc(&[0b1_1_0_00_1_00]), after(0));
-        assert_eq!(avc(&[0b010_1_0_00_1]), after(1));
-        assert_eq!(avc(&[0b00001_111, 0b0_1_0_00_1_00]), after(29));
+        assert_eq!(avc(&[0b1100_0100]), after(0));
+        assert_eq!(avc(&[0b0101_0001]), after(1));
+        assert_eq!(avc(&[0b0000_1111, 0b0100_0100]), after(29));
         // recovery_poc_cnt as se(v), exact_match 1, broken_link 0.
         let hevc = |body: &[u8]| {
             let sei = [&[0x4e, 0x01, 0x06, body.len() as u8], body, &[0x80]].concat();
             kind(Codec::H265, &annex_b(&[HEVC_AUD, &sei, HEVC_P]))
         };
-        assert_eq!(hevc(&[0b1_1_0_1_0000]), after(0));
-        assert_eq!(hevc(&[0b010_1_0_1_00]), after(1), "+1");
-        assert_eq!(hevc(&[0b011_1_0_1_00]), after(0), "-1");
-        assert_eq!(hevc(&[0b00001_111, 0b0_1_0_1_0000]), after(15), "+15");
+        assert_eq!(hevc(&[0b1101_0000]), after(0));
+        assert_eq!(hevc(&[0b0101_0100]), after(1), "+1");
+        assert_eq!(hevc(&[0b0111_0100]), after(0), "-1");
+        assert_eq!(hevc(&[0b0000_1111, 0b0101_0000]), after(15), "+15");
     }
 
     #[test]

@@ -36,7 +36,8 @@ impl Cursor {
         match &self.0 {
             Some((open, bytes)) if *open == number => Ok(bytes.clone()),
             _ => {
-                let bytes = container.bytes(number as usize).map_err(|error| error.to_string())?;
+                let spare = self.0.take().map(|(_, bytes)| bytes);
+                let bytes = container.bytes_in(number as usize, spare).map_err(|error| error.to_string())?;
                 self.0 = Some((number, bytes.clone()));
                 Ok(bytes)
             }

@@ -280,11 +280,14 @@ fn indexed_video(container: &Container) -> Result<Video, Missing> {
         return Err(Missing::Video(OpenError::NoFrames { topic: topic.clone() }));
     }
     // Walking finds what is there; an index may say anything.
-    if container.is_indexed() {
-        for entry in [frames.last(), frames.first()].into_iter().flatten() {
-            let message = cursor.message(container, channel, entry);
-            message.map_err(|what| Missing::Lies(format!("its index lies: {what}")))?;
-        }
+    if container.is_indexed()
+        && let (Some(first), Some(last)) = (frames.first(), frames.last())
+    {
+        // The first frame is looked at next, mostly in the chunk of the header.
+        let checked = Cursor::default()
+            .message(container, channel, last)
+            .and(cursor.message(container, channel, first));
+        checked.map_err(|what| Missing::Lies(format!("its index lies: {what}")))?;
     }
     Ok(Video { channel, frames, header, cursor })
 }
@@ -352,18 +355,19 @@ fn nominal_ns(header: &Header, frames: &[Entry]) -> u64 {
     if (1..=1000).contains(&header.fps) {
         return NS / u64::from(header.fps);
     }
-    let steps = frames.windows(2).map(|pair| pair[1].time_ns.saturating_sub(pair[0].time_ns));
-    let mut steps = steps.filter(|&step| step > 0).collect::<Vec<_>>();
+    let mut steps = frames.windows(2).filter_map(step).collect::<Vec<_>>();
     let middle = steps.len() / 2;
     if steps.is_empty() { NS / 30 } else { *steps.select_nth_unstable(middle).1 }
 }
 
+/// From one frame to the next, where that can be true.
+fn step(pair: &[Entry]) -> Option<u64> {
+    let step = pair[1].time_ns.checked_sub(pair[0].time_ns);
+    step.filter(|step| (1..=LONGEST_STEP).contains(step))
+}
+
 /// Times that grow, where those of the frames do not.
 fn corrected(frames: &[Entry], nominal_ns: u64) -> Option<Vec<u64>> {
-    let step = |pair: &[Entry]| {
-        let step = pair[1].time_ns.checked_sub(pair[0].time_ns);
-        step.filter(|step| (1..=LONGEST_STEP).contains(step))
-    };
     if frames.windows(2).all(|pair| step(pair).is_some()) {
         return None;
     }

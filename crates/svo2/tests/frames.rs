@@ -62,6 +62,9 @@ fn without_a_rate_the_median_is_nominal() {
         assert_eq!(at_times(&times, Header { fps, ..header() }).nominal_ns(), 10_000_000);
         assert_eq!(at_times(&times[..1], Header { fps, ..header() }).nominal_ns(), 33_333_333);
     }
+    // A clock that was set is no rate.
+    let set = at_times(&[0, u64::MAX / 2], Header { fps: 0, ..header() });
+    assert_eq!((set.nominal_ns(), set.running_ns(1)), (33_333_333, 33_333_333));
     assert_eq!(at_times(&[START], Header { fps: 100, ..header() }).nominal_ns(), 10_000_000);
 }
 
