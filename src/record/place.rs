@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 
 use super::request::Refusal;
+use crate::tell;
 
 /// What a recording is called until it is whole.
 const PART: &str = ".part";
@@ -140,9 +141,17 @@ impl Place {
             Err(rustix::io::Errno::INVAL) => return Err(io::ErrorKind::AlreadyExists.into()),
             other => other?,
         }
-        // So that the name outlives a power cut, as the file does.
+        // The file has its name, so nothing fails any more.
+        if let Err(error) = self.keep_name() {
+            tell::talk(format_args!("'{}' may lose its name in a power cut: {error}", self.path()));
+        }
+        Ok(())
+    }
+
+    /// So that the name outlives a power cut, as the file does. Not all file systems can.
+    fn keep_name(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::openat(folder, ".", flags, Mode::empty()) {
+        match rustix::fs::openat(&self.folder, ".", flags, Mode::empty()) {
             Ok(folder) => Ok(rustix::fs::fsync(folder)?),
             // A folder in which one may write, but not look.
             Err(rustix::io::Errno::ACCESS) => Ok(()),
