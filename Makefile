@@ -57,6 +57,7 @@ bench: build readers
 	$(CARGO) bench --locked --bench stream
 	$(CARGO) bench --locked --bench rectify
 	$(CARGO) bench --locked --bench zedsvo
+	$(CARGO) bench --locked --bench svo2
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build
@@ -68,6 +69,7 @@ fuzz: deps
 	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	cd crates/cvmmap-control && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none payload -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192
 	cd crates/cvmmap-ipc && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none header -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+	cd crates/svo2 && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none recording -- -max_total_time=$(FUZZ_SECONDS) -max_len=16384
 	cd crates/flv && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none stream -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
 # Needs cargo-c, which is installed on the first use.

@@ -5,30 +5,33 @@
 //! Where a summary is, nothing but it and the message indexes is read. Where it is not, or lies, the records are walked:
 //! from chunk to chunk, and inside those that have no index behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use mcap::records::{Record, op};
-use mcap::sans_io::{SummaryReadEvent, SummaryReader, SummaryReaderOptions};
+use mcap::records::{ChunkIndex, MessageIndex, Record, op};
 
 /// Opcode and length of a record.
-pub(crate) const RECORD_HEAD: u64 = 1 + 8;
+pub(crate) const RECORD_HEAD: usize = 1 + 8;
 /// Channel, sequence number, log time and publish time of a message.
-pub(crate) const MESSAGE_HEAD: u64 = 2 + 4 + 8 + 8;
+pub(crate) const MESSAGE_HEAD: usize = 2 + 4 + 8 + 8;
 /// What stands in a chunk before the name of its compression, and the length of that name.
 const CHUNK_HEAD: usize = 8 + 8 + 8 + 4 + 4;
-/// Chunks beyond this are taken for damage: they would have to be held in memory.
-const MAX_CHUNK: u64 = 1 << 30;
-/// Summaries and channel records beyond this are taken for damage.
-const MAX_RECORD: usize = 1 << 28;
+/// The footer's record and the magic behind it, where every finished file ends.
+const TAIL: usize = RECORD_HEAD + FOOTER + mcap::MAGIC.len();
+/// Start of the summary, start of its offsets, checksum.
+const FOOTER: usize = 8 + 8 + 4;
+/// Compressed chunks beyond this are taken for damage: they would have to be held in memory.
+const MAX_CHUNK: u64 = 1 << 28;
+/// Summaries and other records that are read as a whole; beyond this they are taken for damage.
+const MAX_RECORD: u64 = 1 << 28;
 
 /// How a chunk's records are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+enum Compression {
     None,
     Lz4,
     Zstd,
@@ -48,7 +51,7 @@ impl Compression {
 
 /// A run of records in the file.
 #[derive(Debug, Clone)]
-pub(crate) struct Chunk {
+struct Chunk {
     /// Where its data lie, as far as the file reaches.
     data: Range<u64>,
     /// Bytes after decompression, as its header says.
@@ -56,6 +59,35 @@ pub(crate) struct Chunk {
     compression: Compression,
     /// Where the message indexes of this chunk lie; `None` where none are.
     indexes: Option<Range<u64>>,
+    /// Whether its channels are known.
+    looked_in: bool,
+}
+
+impl Chunk {
+    /// `None`: it cannot be true in a file of `len` bytes.
+    fn of(index: &ChunkIndex, len: u64) -> Option<Self> {
+        let chunk_end = index.chunk_start_offset.checked_add(index.chunk_length)?;
+        let data_start = index.compressed_data_offset().ok()?;
+        let data = data_start..data_start.checked_add(index.compressed_size)?;
+        let indexes = chunk_end..chunk_end.checked_add(index.message_index_length)?;
+        (data.end <= chunk_end && indexes.end <= len).then(|| Self {
+            data,
+            uncompressed: index.uncompressed_size,
+            compression: Compression::of(&index.compression),
+            indexes: (!indexes.is_empty()).then_some(indexes),
+            looked_in: true,
+        })
+    }
+
+    /// Records that lie in no chunk, taken for one.
+    fn of_loose(data: Range<u64>) -> Self {
+        let uncompressed = data.end - data.start;
+        Self { data, uncompressed, compression: Compression::None, indexes: None, looked_in: false }
+    }
+
+    fn end(&self) -> u64 {
+        self.indexes.as_ref().map_or(self.data.end, |indexes| indexes.end)
+    }
 }
 
 /// A message of the wanted channel.
@@ -81,28 +113,13 @@ pub enum Found {
 pub(crate) struct Container {
     file: Arc<File>,
     len: u64,
+    /// In the order of the file, which is that of the bitstream.
     chunks: Vec<Chunk>,
     /// Topics by channel.
     pub topics: BTreeMap<u16, String>,
     pub found: Found,
     /// How many messages the channels have, where the file says so.
     pub counts: BTreeMap<u16, u64>,
-}
-
-/// Why the summary does not serve.
-enum Unusable {
-    Io(io::Error),
-    Summary(String),
-}
-
-impl From<io::Error> for Unusable {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-fn no_summary(why: String) -> Result<(), Unusable> {
-    Err(Unusable::Summary(why))
 }
 
 /// Bytes of one chunk, decompressed where they had to be.
@@ -132,6 +149,34 @@ impl Bytes {
             }
         }
     }
+
+    /// Fills `into` as far as there are bytes from `offset` on; tells how many.
+    pub fn read_up_to(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let there = self.len().saturating_sub(offset).min(into.len() as u64) as usize;
+        self.read_at(offset, &mut into[..there]).map(|()| there)
+    }
+
+    /// What a record has inside; `None` where it is too long to be true.
+    fn body(&self, head: &Head) -> Option<Vec<u8>> {
+        let len = head.len.min(self.len().saturating_sub(head.body()));
+        let mut body = vec![0; (len == head.len && len <= MAX_RECORD).then_some(len as usize)?];
+        self.read_at(head.body(), &mut body).ok().map(|()| body)
+    }
+}
+
+/// A part of the file, from its start on.
+struct Section<'a> {
+    file: &'a File,
+    range: Range<u64>,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let wanted = (self.range.end - self.range.start).min(into.len() as u64) as usize;
+        let read = self.file.read_at(&mut into[..wanted], self.range.start)?;
+        self.range.start += read as u64;
+        Ok(read)
+    }
 }
 
 /// Head of a record in a run of them.
@@ -141,11 +186,26 @@ struct Head {
     at: u64,
     /// Bytes behind the head.
     len: u64,
+    /// What the head of a message would be; zeros where the record is shorter.
+    message: [u8; MESSAGE_HEAD],
 }
 
 impl Head {
+    /// That of the record at `at`, however much of the record is there.
+    fn read(bytes: &Bytes, at: u64) -> Option<Self> {
+        let mut begins = [0; RECORD_HEAD + MESSAGE_HEAD];
+        let there = bytes.read_up_to(at, &mut begins).ok()?;
+        let (&op, rest) = begins.split_first().filter(|_| there >= RECORD_HEAD)?;
+        let (len, message) = rest.split_first_chunk().expect("eight bytes");
+        let len = u64::from_le_bytes(*len);
+        let message = message.try_into().expect("a message's head");
+        // No record has opcode 0; zeros are what a disk has where nothing was written.
+        let sane = op != 0 && at.checked_add(RECORD_HEAD as u64)?.checked_add(len).is_some();
+        sane.then_some(Self { op, at, len, message })
+    }
+
     fn body(&self) -> u64 {
-        self.at + RECORD_HEAD
+        self.at + RECORD_HEAD as u64
     }
 
     fn end(&self) -> u64 {
@@ -153,105 +213,99 @@ impl Head {
     }
 }
 
-/// The whole records from `at` on; ends before the first that is cut short or is none.
-fn records(bytes: &Bytes, mut at: u64) -> impl Iterator<Item = Head> {
+/// The whole records of a chunk; ends before the first that is cut short or is none.
+fn records(bytes: &Bytes) -> impl Iterator<Item = Head> {
+    let mut at = 0;
     std::iter::from_fn(move || {
-        let head = head(bytes, at).filter(|head| head.end() <= bytes.len())?;
+        let head = Head::read(bytes, at).filter(|head| head.end() <= bytes.len())?;
         at = head.end();
         Some(head)
     })
 }
 
-/// Opcode and length at `at`, however much of the record is there.
-fn head(bytes: &Bytes, at: u64) -> Option<Head> {
-    let mut head = [0; RECORD_HEAD as usize];
-    bytes.read_at(at, &mut head).ok()?;
+/// Opcode, body, and what follows of the record that `bytes` begin with.
+fn split_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD>()?;
     let len = u64::from_le_bytes(head[1..].try_into().expect("eight bytes"));
-    let sane = head[0] != 0 && at.checked_add(RECORD_HEAD)?.checked_add(len).is_some();
-    sane.then_some(Head { op: head[0], at, len })
-}
-
-fn parsed(bytes: &Bytes, head: &Head) -> Option<Record<'static>> {
-    let len = usize::try_from(head.len).ok().filter(|&len| len <= MAX_RECORD)?;
-    let mut body = vec![0; len];
-    bytes.read_at(head.body(), &mut body).ok()?;
-    mcap::parse_record(head.op, &body).ok().map(Record::into_owned)
+    let (body, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    Some((head[0], body, rest))
 }
 
 impl Container {
     /// By the summary where there is one that can be true, otherwise by walking.
     pub fn open(file: File) -> io::Result<Self> {
-        let len = file.metadata()?.len();
         let mut container = Self {
+            len: file.metadata()?.len(),
             file: Arc::new(file),
-            len,
             chunks: Vec::new(),
             topics: BTreeMap::new(),
             found: Found::Indexed,
             counts: BTreeMap::new(),
         };
-        match container.read_summary() {
-            Ok(()) => Ok(container),
-            Err(Unusable::Io(error)) => Err(error),
-            Err(Unusable::Summary(why)) => {
-                container.scan(why, true);
-                Ok(container)
-            }
+        if let Err(why) = container.summary_bytes().and_then(|bytes| container.take_summary(&bytes)) {
+            container.scan(why, true);
         }
+        Ok(container)
     }
 
-    fn read_summary(&mut self) -> Result<(), Unusable> {
-        let len = self.len;
-        let options =
-            SummaryReaderOptions::default().with_file_size(len).with_record_length_limit(MAX_RECORD);
-        let mut reader = SummaryReader::new_with_options(options);
-        let mut input = self.file.as_ref();
-        while let Some(event) = reader.next_event() {
-            match event {
-                Ok(SummaryReadEvent::ReadRequest(wanted)) => {
-                    let wanted = wanted.min(MAX_RECORD);
-                    let read = input.read(reader.insert(wanted))?;
-                    reader.notify_read(read);
-                }
-                Ok(SummaryReadEvent::SeekRequest(to)) => match input.seek(to) {
-                    Ok(at) => reader.notify_seeked(at),
-                    Err(error) => return no_summary(format!("its footer leads nowhere ({error})")),
-                },
-                Err(error) => return no_summary(format!("it has no readable footer and summary ({error})")),
-            }
-        }
-        let Some(summary) = reader.finish() else {
-            return no_summary("it has no summary".to_owned());
+    /// The records of the summary.
+    fn summary_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut tail = [0; TAIL];
+        let tail_at = self.len.checked_sub(TAIL as u64).ok_or_else(|| "it has no footer".to_owned())?;
+        let io = |error: io::Error| error.to_string();
+        self.file.read_exact_at(&mut tail, tail_at).map_err(io)?;
+        let footer = split_record(&tail).filter(|(op, _, rest)| *op == op::FOOTER && *rest == mcap::MAGIC);
+        let footer = footer.and_then(|(op, body, _)| mcap::parse_record(op, body).ok());
+        let Some(Record::Footer(footer)) = footer else {
+            return Err("it has no footer".to_owned());
         };
-        if summary.chunk_indexes.is_empty() || summary.channels.is_empty() {
-            return no_summary("its summary has no index of chunks".to_owned());
+        let start = footer.summary_start;
+        if start == 0 {
+            return Err("it has no summary".to_owned());
         }
-        self.chunks.reserve_exact(summary.chunk_indexes.len());
-        for index in &summary.chunk_indexes {
-            let start = index.chunk_start_offset;
-            let end = start.checked_add(index.chunk_length).filter(|&end| end <= len);
-            let indexes = end.and_then(|end| Some(end..end.checked_add(index.message_index_length)?));
-            let data = index
-                .compressed_data_offset()
-                .ok()
-                .and_then(|start| Some(start..start.checked_add(index.compressed_size)?));
-            let (Some(indexes), Some(data)) = (indexes, data) else {
-                return no_summary(format!("its index has a chunk at {start} that the {len} bytes have not"));
-            };
-            if indexes.end > len || data.end > indexes.start {
-                return no_summary(format!("its index of the chunk at {start} cannot be true"));
+        let len = tail_at.checked_sub(start).filter(|&len| len <= MAX_RECORD);
+        let len = len.ok_or_else(|| {
+            format!("its footer has the summary at {start}, which cannot be in {} bytes", self.len)
+        })?;
+        let mut bytes = vec![0; len as usize];
+        self.file.read_exact_at(&mut bytes, start).map_err(io)?;
+        // The sum is of the summary and of the footer up to the sum.
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&bytes);
+        sum.update(&tail[..RECORD_HEAD + FOOTER - 4]);
+        if footer.summary_crc != 0 && footer.summary_crc != sum.finalize() {
+            return Err("the checksum of its summary is wrong".to_owned());
+        }
+        Ok(bytes)
+    }
+
+    fn take_summary(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let broken =
+                || format!("its summary is broken at {} of {} bytes", bytes.len() - rest.len(), bytes.len());
+            let (opcode, body, after) = split_record(rest).ok_or_else(broken)?;
+            if matches!(opcode, op::CHUNK_INDEX | op::CHANNEL | op::STATISTICS) {
+                match mcap::parse_record(opcode, body).map_err(|_| broken())? {
+                    Record::ChunkIndex(index) => {
+                        self.chunks.push(Chunk::of(&index, self.len).ok_or_else(|| {
+                            format!("its index of the chunk at {} cannot be true", index.chunk_start_offset)
+                        })?)
+                    }
+                    Record::Channel(channel) => drop(self.topics.insert(channel.id, channel.topic)),
+                    Record::Statistics(statistics) => self.counts = statistics.channel_message_counts,
+                    _ => {}
+                }
             }
-            self.chunks.push(Chunk {
-                data,
-                uncompressed: index.uncompressed_size,
-                compression: Compression::of(&index.compression),
-                indexes: (!indexes.is_empty()).then_some(indexes),
-            });
+            rest = after;
         }
-        // Frames lie in the file in the order of the bitstream.
+        if self.chunks.is_empty() || self.topics.is_empty() {
+            return Err("its summary has no index of chunks".to_owned());
+        }
         self.chunks.sort_by_key(|chunk| chunk.data.start);
-        self.topics = summary.channels.iter().map(|(&id, channel)| (id, channel.topic.clone())).collect();
-        self.counts = summary.stats.map(|stats| stats.channel_message_counts).unwrap_or_default();
+        if let Some(pair) = self.chunks.windows(2).find(|pair| pair[0].end() > pair[1].data.start) {
+            return Err(format!("its index has a chunk at {} inside another", pair[1].data.start));
+        }
         Ok(())
     }
 
@@ -263,30 +317,37 @@ impl Container {
         self.found = Found::Scanned(why);
         let bytes = Bytes::File(self.file.clone(), 0..self.len);
         let mut at = mcap::MAGIC.len() as u64;
-        let mut loose_messages = false;
-        while let Some(head) = head(&bytes, at) {
+        // Where messages outside of chunks began.
+        let mut loose = None;
+        let mut last = 0;
+        while let Some(head) = Head::read(&bytes, at) {
+            last = head.op;
             match head.op {
                 op::FOOTER | op::DATA_END => break,
-                op::CHUNK => match self.chunk_at(&bytes, &head) {
-                    Some(chunk) => self.chunks.push(chunk),
-                    None => break,
-                },
+                op::CHUNK => {
+                    self.chunks.extend(loose.take().map(|start| Chunk::of_loose(start..at)));
+                    let Some(chunk) = self.chunk_at(&bytes, &head) else { break };
+                    self.chunks.push(chunk);
+                }
                 op::MESSAGE_INDEX if trusted => self.add_index(&bytes, &head),
-                op::CHANNEL => self.add_channel(&bytes, &head),
-                op::MESSAGE => loose_messages = true,
+                op::CHANNEL => self.topics.extend(channel(&bytes, &head)),
+                op::MESSAGE => loose = loose.or(Some(at)),
                 _ => {}
             }
             at = head.end();
         }
-        if loose_messages {
-            let data = mcap::MAGIC.len() as u64..self.len;
-            let uncompressed = data.end - data.start;
-            self.chunks.push(Chunk { data, uncompressed, compression: Compression::None, indexes: None });
+        self.chunks.extend(loose.map(|start| Chunk::of_loose(start..at.min(self.len))));
+        // Where the file ends in or behind an index, others of the chunk may be missing.
+        if let Some(chunk) = self.chunks.last_mut()
+            && last == op::MESSAGE_INDEX
+        {
+            chunk.indexes = None;
         }
-        // The last chunk may be cut short, and then has no index.
         for chunk in 0..self.chunks.len() {
             if self.chunks[chunk].indexes.is_none() {
-                self.add_channels_in(chunk);
+                for channel in self.look_in(chunk) {
+                    self.look_for(channel, chunk);
+                }
             }
         }
     }
@@ -306,36 +367,42 @@ impl Container {
             uncompressed,
             compression: Compression::of(&String::from_utf8_lossy(&name)),
             indexes: None,
+            looked_in: false,
         })
     }
 
     fn add_index(&mut self, bytes: &Bytes, head: &Head) {
-        let mut id = [0; 2];
-        let whole = head.end() <= self.len && bytes.read_at(head.body(), &mut id).is_ok();
-        let Some(chunk) = self.chunks.last_mut().filter(|_| whole) else { return };
+        let Some(chunk) = self.chunks.last_mut().filter(|_| head.end() <= bytes.len()) else { return };
         let start = chunk.indexes.as_ref().map_or(head.at, |range| range.start);
         chunk.indexes = Some(start..head.end());
-        if !self.topics.contains_key(&u16::from_le_bytes(id)) {
-            self.add_channels_in(self.chunks.len() - 1);
+        let [low, high, ..] = head.message;
+        self.look_for(u16::from_le_bytes([low, high]), self.chunks.len() - 1);
+    }
+
+    /// Makes the channel known, which was declared in a chunk or in one before it.
+    fn look_for(&mut self, channel: u16, mut chunk: usize) {
+        while !self.topics.contains_key(&channel) {
+            if !self.chunks[chunk].looked_in {
+                self.look_in(chunk);
+            }
+            let Some(before) = chunk.checked_sub(1) else { break };
+            chunk = before;
         }
     }
 
-    fn add_channels_in(&mut self, chunk: usize) {
-        let mut topics = BTreeMap::new();
-        if let Ok(bytes) = self.bytes(chunk) {
-            for head in records(&bytes, 0).filter(|head| head.op == op::CHANNEL) {
-                if let Some(Record::Channel(channel)) = parsed(&bytes, &head) {
-                    topics.insert(channel.id, channel.topic);
-                }
+    /// Makes the channels of a chunk known, and tells of those of its messages.
+    fn look_in(&mut self, chunk: usize) -> BTreeSet<u16> {
+        self.chunks[chunk].looked_in = true;
+        let mut used = BTreeSet::new();
+        let Ok(bytes) = self.bytes(chunk) else { return used };
+        for head in records(&bytes) {
+            match head.op {
+                op::CHANNEL => self.topics.extend(channel(&bytes, &head)),
+                op::MESSAGE => drop(used.insert(MessageHead::parse(&head.message).channel)),
+                _ => {}
             }
         }
-        self.topics.extend(topics);
-    }
-
-    fn add_channel(&mut self, bytes: &Bytes, head: &Head) {
-        if let Some(Record::Channel(channel)) = parsed(bytes, head) {
-            self.topics.insert(channel.id, channel.topic);
-        }
+        used
     }
 
     pub fn chunks(&self) -> usize {
@@ -343,7 +410,12 @@ impl Container {
     }
 
     /// The bytes of a chunk, or as many as can be had.
-    pub fn bytes(&self, chunk: usize) -> io::Result<Bytes> {
+    fn bytes(&self, chunk: usize) -> io::Result<Bytes> {
+        self.bytes_in(chunk, None)
+    }
+
+    /// Like [`bytes`](Self::bytes), decompressed into the memory of bytes that nobody needs any more.
+    pub fn bytes_in(&self, chunk: usize, spare: Option<Bytes>) -> io::Result<Bytes> {
         let chunk = &self.chunks[chunk];
         if chunk.compression == Compression::None {
             return Ok(Bytes::File(self.file.clone(), chunk.data.clone()));
@@ -353,21 +425,26 @@ impl Container {
                 format!("a chunk says that it has {} bytes: more than {MAX_CHUNK}", chunk.uncompressed);
             return Err(io::Error::other(what));
         }
-        let mut compressed = vec![0; (chunk.data.end - chunk.data.start) as usize];
-        self.file.read_exact_at(&mut compressed, chunk.data.start)?;
-        let mut bytes = Vec::new();
-        // What was decompressed before an error is as good as ever.
-        let _ = match chunk.compression {
-            Compression::Lz4 => {
-                lz4::Decoder::new(&compressed[..])?.take(chunk.uncompressed).read_to_end(&mut bytes)
-            }
-            Compression::Zstd => {
-                zstd::Decoder::with_buffer(&compressed[..])?.take(chunk.uncompressed).read_to_end(&mut bytes)
-            }
+        let compressed = Section { file: &self.file, range: chunk.data.clone() };
+        let mut decoder: Box<dyn Read> = match chunk.compression {
+            Compression::Lz4 => Box::new(lz4::Decoder::new(compressed)?),
+            Compression::Zstd => Box::new(zstd::Decoder::new(compressed)?),
             Compression::None | Compression::Unknown => {
                 return Err(io::Error::other("a chunk is compressed neither by LZ4 nor by Zstandard"));
             }
         };
+        // Memory that was used before is not paid for again.
+        let mut bytes = match spare {
+            Some(Bytes::Memory(bytes)) => Arc::try_unwrap(bytes).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        bytes.resize(chunk.uncompressed as usize, 0);
+        let mut filled = 0;
+        // What was decompressed before an error is as good as ever.
+        while let Ok(more @ 1..) = decoder.read(&mut bytes[filled..]) {
+            filled += more;
+        }
+        bytes.truncate(filled);
         Ok(Bytes::Memory(Arc::new(bytes)))
     }
 
@@ -386,30 +463,27 @@ impl Container {
         let mut block = vec![0; (range.end - range.start) as usize];
         self.file.read_exact_at(&mut block, range.start).map_err(|_| lies())?;
         let mut rest = block.as_slice();
-        while let Some((head, after)) = rest.split_first_chunk::<{ RECORD_HEAD as usize }>() {
-            let len = u64::from_le_bytes(head[1..].try_into().expect("eight bytes"));
-            let body = usize::try_from(len).ok().and_then(|len| after.get(..len)).ok_or_else(lies)?;
-            if head[0] != op::MESSAGE_INDEX {
+        while !rest.is_empty() {
+            let (opcode, body, after) = split_record(rest).ok_or_else(lies)?;
+            if opcode != op::MESSAGE_INDEX {
                 return Err(lies());
             }
             if body.starts_with(&channel.to_le_bytes()) {
-                let Ok(Record::MessageIndex(index)) = mcap::parse_record(head[0], body) else {
-                    return Err(lies());
-                };
-                into.extend(index.records.iter().map(|message| Entry {
+                let index = mcap::parse_record(opcode, body).map_err(|_| lies())?;
+                let Record::MessageIndex(MessageIndex { records, .. }) = index else { return Err(lies()) };
+                into.extend(records.iter().map(|message| Entry {
                     time_ns: message.log_time,
                     offset: message.offset,
                     chunk: number,
                 }));
             }
-            rest = &after[body.len()..];
+            rest = after;
         }
         let entries = &mut into[before..];
         entries.sort_by_key(|entry| entry.offset);
-        match entries.last() {
-            Some(last) if last.offset >= *uncompressed => Err(lies()),
-            _ => Ok(()),
-        }
+        let twice = entries.windows(2).any(|pair| pair[0].offset == pair[1].offset);
+        let beyond = entries.last().is_some_and(|last| last.offset >= *uncompressed);
+        if twice || beyond { Err(lies()) } else { Ok(()) }
     }
 
     /// The messages of a channel, in the file's order.
@@ -433,14 +507,21 @@ impl Container {
     fn walk(&self, chunk: usize, number: u32, channel: u16, into: &mut Vec<Entry>) {
         // Chunks that cannot be decompressed have no messages that anybody could name.
         let Ok(bytes) = self.bytes(chunk) else { return };
-        let messages = records(&bytes, 0).filter(|head| head.op == op::MESSAGE);
+        let messages =
+            records(&bytes).filter(|head| head.op == op::MESSAGE && head.len >= MESSAGE_HEAD as u64);
         into.extend(messages.filter_map(|head| {
-            let mut message = [0; MESSAGE_HEAD as usize];
-            bytes.read_at(head.body(), &mut message).ok()?;
-            let header = MessageHead::parse(&message);
-            let entry = Entry { time_ns: header.log_time, offset: head.at, chunk: number };
-            (header.channel == channel).then_some(entry)
+            let message = MessageHead::parse(&head.message);
+            let entry = Entry { time_ns: message.log_time, offset: head.at, chunk: number };
+            (message.channel == channel).then_some(entry)
         }));
+    }
+}
+
+/// Number and topic of a record of a channel.
+fn channel(bytes: &Bytes, head: &Head) -> Option<(u16, String)> {
+    match mcap::parse_record(head.op, &bytes.body(head)?) {
+        Ok(Record::Channel(channel)) => Some((channel.id, channel.topic)),
+        _ => None,
     }
 }
 
@@ -451,7 +532,7 @@ pub(crate) struct MessageHead {
 }
 
 impl MessageHead {
-    pub fn parse(bytes: &[u8; MESSAGE_HEAD as usize]) -> Self {
+    pub fn parse(bytes: &[u8; MESSAGE_HEAD]) -> Self {
         Self {
             channel: u16::from_le_bytes([bytes[0], bytes[1]]),
             log_time: u64::from_le_bytes(bytes[6..14].try_into().expect("eight bytes")),

@@ -5,7 +5,7 @@ use std::io;
 use crate::nal::Codec;
 
 /// What to do about recordings that only the SDK can read.
-const SDK: &str = "only the ZED SDK reads those; convert it there to H.264 or H.265";
+const SDK: &str = "only the ZED SDK reads those: convert it with a tool of the SDK's to H.264 or H.265, or play it with the SDK";
 
 /// Why a file cannot be read as a recording.
 #[derive(Debug, thiserror::Error)]
@@ -14,48 +14,58 @@ pub enum OpenError {
     /// The system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A folder, a pipe or a device.
+    #[error("it is no regular file: an SVO2 recording has to be one, since it is read from its end")]
+    NotAFile,
     /// Nothing is in the file.
     #[error("the file is empty (0 bytes): was the recording ever started?")]
     EmptyFile,
     /// The file does not begin as MCAP does.
-    #[error("the file begins with {found}, not as MCAP: it is no SVO2 recording")]
+    #[error("it is no SVO2 recording, which would be an MCAP file: it begins with {found}")]
     NotMcap {
-        /// Its first bytes, as hex.
+        /// Its first bytes, as hex and as text.
         found: String,
     },
     /// SVO version 1.
-    #[error("the file is an SVO version 1 recording, which is not MCAP: {SDK}, or re-record it as .svo2")]
+    #[error("it is an SVO recording of version 1, which is not MCAP: {SDK}, or record it anew as .svo2")]
     Version1,
     /// MCAP, and no video in it.
     #[error(
-        "no topic 'Camera_SN<serial>/side_by_side' is in the file, but {topics}: it is no ZED recording, or one without video"
+        "it is an MCAP file without a topic 'Camera_SN<serial>/side_by_side' (it has {topics}): \
+         it is no ZED recording, or one that ended before its first frame"
     )]
     NoVideo {
         /// The topics that are there.
         topics: String,
     },
     /// The topic of the video has no messages.
-    #[error("the recording has no frame: topic '{topic}' is empty")]
+    #[error(
+        "the recording has no frame: nothing whole is in topic '{topic}'. Was it ended before the first?"
+    )]
     NoFrames {
         /// The topic of the video.
         topic: String,
     },
     /// Pictures of a kind that needs the SDK.
-    #[error("the pictures are {found}: {SDK}")]
+    #[error("the pictures are {found}, not H.264 or H.265: {SDK}")]
     NeedsSdk {
         /// `lossless (PNG)`, `lossless (ZSTD)` or `JPEG`.
         found: &'static str,
     },
-    /// Neither H.264 nor H.265 nor anything else that is known.
-    #[error("the first frames are neither H.264 nor H.265: the first begins with {found}")]
+    /// Neither H.264 nor H.265 nor anything else that is known, or nothing that a decoder could begin with.
+    #[error(
+        "no parameter sets of H.264 or H.265 are in the first {looked_at} frames, so that nothing can be decoded: {found}"
+    )]
     UnknownCodec {
-        /// The first bytes of the first frame, as hex.
+        /// How many frames were looked at.
+        looked_at: usize,
+        /// What the first of them is.
         found: String,
     },
     /// The header is about other pictures.
     #[error(
-        "the header says {header} and the {codec} bitstream {stream} (left and right side by side): \
-         the header belongs to another recording"
+        "the header says {header} and the {codec} bitstream {stream} (left and right side by side): one of them is \
+         not of this recording. It was put together from two, or damaged: take the original file"
     )]
     Disagree {
         /// Size in the header, `WIDTHxHEIGHT`.

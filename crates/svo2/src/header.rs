@@ -104,3 +104,62 @@ fn text(value: &serde_json::Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2560x720 at 60 fps of camera 41234567, model 4; the other fields as they were seen, and by hand.
+    const BLOCK: [u8; BLOCK_LEN] = {
+        let mut block = [0xee; BLOCK_LEN];
+        let words = [0, 0x0a, 0, 0, 0xd0, 2, 0, 0, 0x87, 0x30, 0x75, 0x02, 60, 0, 0, 0];
+        let mut at = 0;
+        while at < words.len() {
+            block[at] = words[at];
+            at += 1;
+        }
+        block[0x20] = 4;
+        (block[0x21], block[0x22], block[0x23]) = (0, 0, 0);
+        block
+    };
+
+    fn message(block: &[u8]) -> String {
+        let block = STANDARD.encode(block);
+        format!(
+            r#"{{"ZED_SDK_version":"5.0.3","version":"2.0.4","IMU_frequency":400,"Calib_acc":"","more":[1],"header":"{block}"}}"#
+        )
+    }
+
+    #[test]
+    fn fields_lie_where_the_contract_has_them() {
+        let want = Header {
+            sdk_version: "5.0.3".to_owned(),
+            version: "2.0.4".to_owned(),
+            imu_hz: 400.0,
+            width: 2560,
+            height: 720,
+            serial: 41_234_567,
+            fps: 60,
+            model: 4,
+        };
+        assert_eq!(Header::parse(message(&BLOCK).as_bytes()), Ok(want.clone()));
+        assert_eq!(Header::parse(&want.message()), Ok(want));
+        // Longer ones may come; fields may be missing, or text where a number was.
+        let long = [&BLOCK[..], &[1; 9]].concat();
+        let block = STANDARD.encode(long);
+        let other = format!(r#"{{"IMU_frequency":"200.0","version":2,"header":"{block}"}}"#);
+        let other = Header::parse(other.as_bytes()).unwrap();
+        assert_eq!((other.imu_hz, other.version.as_str(), other.sdk_version.as_str()), (200.0, "2", ""));
+        assert_eq!(other.width, 2560);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let fault = |message: &str| Header::parse(message.as_bytes()).unwrap_err();
+        assert!(fault("{").starts_with("the header is no JSON: "));
+        assert!(fault("7").starts_with("the header is no JSON: "));
+        assert!(fault(r#"{"header":"?"}"#).starts_with("the header's block is no base64: "));
+        assert_eq!(fault(&message(&BLOCK[..127])), "the header's block has 127 bytes, not 128");
+        assert_eq!(fault("{}"), "the header's block has 0 bytes, not 128");
+    }
+}

@@ -61,23 +61,26 @@ pub fn units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether the bytes begin with an Annex B start code.
+/// Whether the bytes begin with an Annex B start code, zeros before it included.
 pub fn starts(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0, 0, 1]) || bytes.starts_with(&[0, 0, 0, 1])
+    let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+    zeros >= 2 && bytes.get(zeros) == Some(&1)
 }
 
-/// The codec of a frame, by its first NAL units; `None` where they do not tell.
+/// The codec of a frame, by its parameter sets; `None` where there are none.
 pub fn detect(frame: &[u8]) -> Option<Codec> {
     if !starts(frame) {
         return None;
     }
     units(frame).find_map(|unit| {
         let &[first, second, ..] = unit else { return None };
-        // H.265 headers: forbidden bit, 6 bits of type, layer 0, temporal id + 1. VPS, SPS and PPS have layer 0, id 1.
-        if matches!(hevc_type(first), 32..=34) && first & 0x81 == 0 && second == 1 {
-            return Some(Codec::H265);
+        // H.265 headers have two bytes: forbidden bit, 6 bits of type, 6 of layer 0, 3 of temporal id 0 plus 1. The second
+        // byte of an H.264 SPS is its profile, that of a PPS begins with small numbers: neither is 1.
+        match (hevc_type(first), avc_type(first)) {
+            (32..=34, _) if first & 0x81 == 0 && second == 1 => Some(Codec::H265),
+            (_, 7 | 8) if first & 0x80 == 0 && second != 1 => Some(Codec::H264),
+            _ => None,
         }
-        (matches!(avc_type(first), 7 | 8) && first & 0x80 == 0).then_some(Codec::H264)
     })
 }
 
@@ -121,19 +124,37 @@ fn entry(recovers_after: u16) -> Kind {
 
 /// Width and height in pixels of the cropped picture, by the first sequence parameter set.
 pub fn picture_size(codec: Codec, frame: &[u8]) -> Option<(u32, u32)> {
-    let (width, height) = match codec {
+    // The parsers' own sums overflow where more is cropped away than there is.
+    let cropped = |size: u64, unit: u64, before: u64, after: u64| {
+        u32::try_from(size.checked_sub(before.checked_add(after)?.checked_mul(unit)?)?).ok()
+    };
+    match codec {
         Codec::H264 => {
             let unit = units(frame).find(|unit| unit.first().is_some_and(|&first| avc_type(first) == 7))?;
             let sps = scuffle_h264::Sps::parse_with_emulation_prevention(Cursor::new(unit)).ok()?;
-            (sps.width(), sps.height())
+            let fields = 1 + u64::from(sps.mb_adaptive_frame_field_flag.is_some());
+            let width = sps.pic_width_in_mbs_minus1.checked_add(1)?.checked_mul(16)?;
+            let height = sps.pic_height_in_map_units_minus1.checked_add(1)?.checked_mul(16 * fields)?;
+            let Some(crop) = sps.frame_crop_info else {
+                return Some((cropped(width, 2, 0, 0)?, cropped(height, 2, 0, 0)?));
+            };
+            Some((
+                cropped(width, 2, crop.frame_crop_left_offset, crop.frame_crop_right_offset)?,
+                cropped(height, 2 * fields, crop.frame_crop_top_offset, crop.frame_crop_bottom_offset)?,
+            ))
         }
         Codec::H265 => {
             let unit = units(frame).find(|unit| unit.first().is_some_and(|&first| hevc_type(first) == 33))?;
             let sps = scuffle_h265::SpsNALUnit::parse(Cursor::new(unit)).ok()?.rbsp;
-            (sps.cropped_width(), sps.cropped_height())
+            let (width, height) = (sps.pic_width_in_luma_samples.get(), sps.pic_height_in_luma_samples.get());
+            let (across, down) = (u64::from(sps.sub_width_c()), u64::from(sps.sub_height_c()));
+            let crop = sps.conformance_window;
+            Some((
+                cropped(width, across, crop.conf_win_left_offset, crop.conf_win_right_offset)?,
+                cropped(height, down, crop.conf_win_top_offset, crop.conf_win_bottom_offset)?,
+            ))
         }
-    };
-    Some((u32::try_from(width).ok()?, u32::try_from(height).ok()?))
+    }
 }
 
 fn avc_type(first: u8) -> u8 {
@@ -199,4 +220,153 @@ fn without_emulation_prevention(bytes: &[u8]) -> Vec<u8> {
             !prevents
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WHOLE: Kind = Kind::Entry { recovers_after: 0 };
+
+    /// NAL units with start codes of 4 bytes before the first and 3 before the others, as x264 has them.
+    fn annex_b(units: &[&[u8]]) -> Vec<u8> {
+        let starts = std::iter::once(&[0, 0, 0, 1][..]).chain(std::iter::repeat(&[0, 0, 1][..]));
+        units.iter().zip(starts).flat_map(|(unit, start)| [start, unit].concat()).collect()
+    }
+
+    const AVC_AUD: &[u8] = &[0x09, 0xf0];
+    const AVC_IDR: &[u8] = &[0x65, 0x88, 0x84, 0x12];
+    const AVC_P: &[u8] = &[0x41, 0x9a, 0x24, 0x6c];
+    const HEVC_AUD: &[u8] = &[0x46, 0x01, 0x50];
+    const HEVC_P: &[u8] = &[0x02, 0x01, 0xd0, 0x09];
+
+    /// Profile Baseline, level 3.1, 1280x736 with the last 16 rows cropped away; bits by the syntax of H.264 7.3.2.1.1.
+    const AVC_SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x1f, 0xda, 0x01, 0x40, 0x17, 0x7e, 0x25];
+    /// 4416x1242 as a ZED 2 at 2K has it, written by x265.
+    const HEVC_2K: &[u8] = &[
+        0x42, 0x01, 0x01, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00, 0x03, 0x00,
+        0x96, 0xa0, 0x00, 0x8a, 0x08, 0x01, 0x38, 0x7c, 0x99, 0x65, 0x65, 0x4a, 0x4c, 0x2f, 0x01, 0x68, 0x08,
+        0x00, 0x00, 0x03, 0x00, 0x08, 0x00, 0x00, 0x03, 0x00, 0xf0, 0x40,
+    ];
+
+    #[test]
+    fn units_are_what_lies_between_start_codes() {
+        let bytes = [0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x65, 1, 0, 0, 3, 2, 0, 0, 0, 0, 1, 0x41, 7, 0, 0];
+        let units: Vec<_> = units(&bytes).collect();
+        assert_eq!(units, [&[9, 0xf0][..], &[0x65, 1, 0, 0, 3, 2], &[0x41, 7]]);
+        assert_eq!(super::units(&[1, 2, 3]).count(), 0);
+        assert_eq!(super::units(&[0, 0, 1]).map(<[u8]>::len).collect::<Vec<_>>(), [0]);
+        for start in [&[0, 0, 1, 9][..], &[0, 0, 0, 1, 9], &[0, 0, 0, 0, 0, 1, 9]] {
+            assert!(starts(start), "{start:?}");
+        }
+        for other in [&[][..], &[0, 0], &[0, 0, 0], &[0, 1, 9], &[0, 0, 2], b"\x89PNG"] {
+            assert!(!starts(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_codec_is_that_of_the_parameter_sets() {
+        assert_eq!(detect(&annex_b(&[AVC_SPS])), Some(Codec::H264));
+        assert_eq!(detect(&annex_b(&[AVC_AUD, &[0x06, 0x05, 0x01, 0x00, 0x80], AVC_SPS])), Some(Codec::H264));
+        for reference in [0x28, 0x48, 0x68] {
+            assert_eq!(detect(&annex_b(&[&[reference, 0xce, 0x0f]])), Some(Codec::H264));
+        }
+        for kind in [32, 33, 34] {
+            assert_eq!(detect(&annex_b(&[HEVC_AUD, &[kind << 1, 0x01, 0x0c]])), Some(Codec::H265));
+        }
+        // H.265's IDR_N_LP has the first byte of an H.264 PPS, slices of the one that of parameter sets of the other.
+        for slice in [AVC_AUD, AVC_IDR, AVC_P, HEVC_AUD, HEVC_P, &[0x28, 0x01, 0xaf], &[0x26, 0x01, 0xaf]] {
+            assert_eq!(detect(&annex_b(&[slice])), None, "{slice:x?}");
+        }
+        assert_eq!(detect(&[&[7][..], &annex_b(&[AVC_SPS])].concat()), None);
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_cropped_picture() {
+        assert_eq!(picture_size(Codec::H264, &annex_b(&[AVC_AUD, AVC_SPS])), Some((1280, 720)));
+        assert_eq!(picture_size(Codec::H265, &annex_b(&[HEVC_AUD, HEVC_2K])), Some((4416, 1242)));
+        assert_eq!(picture_size(Codec::H265, &annex_b(&[HEVC_AUD])), None);
+        assert_eq!(picture_size(Codec::H264, &annex_b(&[&AVC_SPS[..5]])), None, "cut short");
+        assert_eq!(picture_size(Codec::H265, &annex_b(&[&HEVC_2K[..12]])), None, "cut short");
+    }
+
+    #[test]
+    fn key_frames_are_entries_and_others_are_not() {
+        let kind_of = |codec, unit: &[u8]| kind(codec, &annex_b(&[unit]));
+        assert_eq!(kind_of(Codec::H264, AVC_IDR), Some(WHOLE));
+        assert_eq!(kind_of(Codec::H264, AVC_P), Some(Kind::Delta));
+        assert_eq!(kind(Codec::H264, &annex_b(&[AVC_AUD, AVC_SPS, &[0x68, 0xce], AVC_IDR])), Some(WHOLE));
+        assert_eq!(kind(Codec::H264, &annex_b(&[AVC_AUD, AVC_SPS, &[0x68, 0xce], AVC_P])), Some(Kind::Delta));
+        for (types, want) in [(0..=9, Kind::Delta), (16..=21, WHOLE)] {
+            for kind in types {
+                assert_eq!(kind_of(Codec::H265, &[kind << 1, 0x01, 0xaf]), Some(want), "type {kind}");
+            }
+        }
+        for (codec, unit) in [(Codec::H264, AVC_SPS), (Codec::H265, HEVC_AUD)] {
+            assert_eq!(kind_of(codec, unit), None, "no slice");
+        }
+        assert_eq!(kind_of(Codec::H264, &[0xe5, 0x88]), None, "forbidden bit");
+        assert_eq!(kind(Codec::H264, &[0, 0, 1, 0, 0, 1, 0x65]), None, "an empty unit");
+        assert_eq!(kind(Codec::H264, b"no start code"), None);
+        assert_eq!(kind(Codec::H264, &[]), None);
+    }
+
+    #[test]
+    fn recovery_points_count_frames() {
+        // recovery_frame_cnt as ue(v), exact_match 1, broken_link 0, changing_slice_group_idc 0, and trailing bits.
+        let avc = |body: &[u8]| {
+            let sei = [&[0x06, 0x06, body.len() as u8], body, &[0x80]].concat();
+            kind(Codec::H264, &annex_b(&[AVC_AUD, AVC_SPS, &sei, AVC_P]))
+        };
+        let after = |recovers_after| Some(Kind::Entry { recovers_after });
+        assert_eq!(avc(&[0b1100_0100]), after(0));
+        assert_eq!(avc(&[0b0101_0001]), after(1));
+        assert_eq!(avc(&[0b0000_1111, 0b0100_0100]), after(29));
+        // recovery_poc_cnt as se(v), exact_match 1, broken_link 0.
+        let hevc = |body: &[u8]| {
+            let sei = [&[0x4e, 0x01, 0x06, body.len() as u8], body, &[0x80]].concat();
+            kind(Codec::H265, &annex_b(&[HEVC_AUD, &sei, HEVC_P]))
+        };
+        assert_eq!(hevc(&[0b1101_0000]), after(0));
+        assert_eq!(hevc(&[0b0101_0100]), after(1), "+1");
+        assert_eq!(hevc(&[0b0111_0100]), after(0), "-1");
+        assert_eq!(hevc(&[0b0000_1111, 0b0101_0000]), after(15), "+15");
+    }
+
+    #[test]
+    fn a_recovery_point_behind_another_message_with_emulation_prevention() {
+        // Type 5 of 5 bytes, two of the zeros of which are followed by a 3 that does not count, and then the recovery point.
+        let sei = [0x06, 0x05, 0x05, 0x00, 0x00, 0x03, 0x00, 0x01, 0x02, 0x06, 0x01, 0xc4, 0x80];
+        assert_eq!(kind(Codec::H264, &annex_b(&[&sei, AVC_P])), Some(WHOLE));
+        // Sizes beyond 254 take more bytes.
+        let long = [&[0x06, 0x05, 0xff, 0x01][..], &[0x55; 256], &[0x06, 0x01, 0xc4, 0x80]].concat();
+        assert_eq!(kind(Codec::H264, &annex_b(&[&long, AVC_P])), Some(WHOLE));
+        let cut = [0x06, 0x06, 0x09, 0xc4, 0x80];
+        assert_eq!(kind(Codec::H264, &annex_b(&[&cut, AVC_P])), Some(Kind::Delta), "longer than its unit");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(
+            codec in prop_oneof![Just(Codec::H264), Just(Codec::H265)],
+            // Start codes and emulation prevention are rare in random bytes.
+            pieces in prop::collection::vec(prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..20),
+                Just(vec![0, 0, 1]), Just(vec![0, 0, 3]), Just(vec![0, 0, 1, 0x67]), Just(vec![0, 0, 1, 0x42, 1]),
+                Just(vec![0, 0, 1, 6, 6]), Just(vec![0, 0, 1, 0x4e, 1, 6]), Just(AVC_SPS.to_vec()), Just(HEVC_2K.to_vec()),
+            ], 0..12),
+        ) {
+            let bytes = pieces.concat();
+            let all: usize = units(&bytes).map(<[u8]>::len).sum();
+            prop_assert!(all <= bytes.len());
+            let _ = (detect(&bytes), picture_size(codec, &bytes));
+            if let Some(found) = kind(codec, &bytes) {
+                prop_assert!(starts(&bytes));
+                // What follows the first slice is not looked at.
+                prop_assert_eq!(kind(codec, &[&bytes[..], &[0, 0, 1, 0x65]].concat()), Some(found));
+            }
+        }
+    }
 }

@@ -13,10 +13,8 @@ use crate::nal::{self, Kind};
 use crate::recording::Recording;
 
 /// Two sizes before the payload of a frame message.
-const FRAME_HEAD: u64 = 4 + 4;
+const FRAME_HEAD: usize = 4 + 4;
 const FRAME_FOOTER: u64 = 56;
-/// Where the footer has the payload's size again.
-const FOOTER_SIZE_AT: usize = 0x20;
 /// Parameter sets and the first slice's header lie within this, mostly.
 const LOOK: usize = 4096;
 
@@ -38,40 +36,38 @@ impl Cursor {
         match &self.0 {
             Some((open, bytes)) if *open == number => Ok(bytes.clone()),
             _ => {
-                let bytes = container.bytes(number as usize).map_err(|error| error.to_string())?;
+                let spare = self.0.take().map(|(_, bytes)| bytes);
+                let bytes = container.bytes_in(number as usize, spare).map_err(|error| error.to_string())?;
                 self.0 = Some((number, bytes.clone()));
                 Ok(bytes)
             }
         }
     }
 
-    /// Where the body of a message lies, and how long it is.
-    pub fn message(
-        &mut self,
-        container: &Container,
-        channel: u16,
-        entry: &Entry,
-    ) -> Result<(Bytes, u64, u64), String> {
-        const HEAD: usize = (RECORD_HEAD + MESSAGE_HEAD) as usize;
+    /// The message of an entry of the index.
+    pub fn message(&mut self, container: &Container, channel: u16, entry: &Entry) -> Result<Message, String> {
         let bytes = self.chunk(container, entry.chunk)?;
-        let mut head = [0; HEAD];
-        let ends =
-            |_| format!("the chunk ends after {} bytes, before the message at {}", bytes.len(), entry.offset);
-        bytes.read_at(entry.offset, &mut head).map_err(ends)?;
-        let (record, message) = head.split_at(RECORD_HEAD as usize);
+        let mut begins = [0; RECORD_HEAD + MESSAGE_HEAD + FRAME_HEAD];
+        let there = bytes.read_up_to(entry.offset, &mut begins).map_err(|error| error.to_string())?;
+        if there < RECORD_HEAD + MESSAGE_HEAD {
+            let (len, at) = (bytes.len(), entry.offset);
+            return Err(format!("its chunk ends after {len} bytes, before the message at {at}"));
+        }
+        let (record, rest) = begins.split_first_chunk::<RECORD_HEAD>().expect("they are longer");
+        let (head, frame) = rest.split_first_chunk().expect("they are longer");
         let len = u64::from_le_bytes(record[1..].try_into().expect("eight bytes"));
-        let message = MessageHead::parse(message.try_into().expect("a message's head"));
-        if record[0] != op::MESSAGE || message.channel != channel || message.log_time != entry.time_ns {
+        let head = MessageHead::parse(head);
+        if record[0] != op::MESSAGE || head.channel != channel || head.log_time != entry.time_ns {
             let Entry { time_ns, offset, .. } = entry;
             return Err(format!(
                 "no message of {time_ns} ns is at {offset} of its chunk, where the index has it"
             ));
         }
-        let at = entry.offset + HEAD as u64;
-        let len = len.checked_sub(MESSAGE_HEAD).filter(|len| at + len <= bytes.len());
+        let at = entry.offset + (RECORD_HEAD + MESSAGE_HEAD) as u64;
+        let len = len.checked_sub(MESSAGE_HEAD as u64).filter(|&len| len <= bytes.len() - at);
         let len =
-            len.ok_or_else(|| format!("the chunk ends after {} bytes, within the message", bytes.len()))?;
-        Ok((bytes, at, len))
+            len.ok_or_else(|| format!("its chunk ends after {} bytes, within the message", bytes.len()))?;
+        Ok(Message { frame: frame.try_into().expect("eight bytes"), bytes, at, len })
     }
 
     pub fn locate(
@@ -81,34 +77,42 @@ impl Cursor {
         entry: &Entry,
         frame: usize,
     ) -> Result<Located, Damage> {
-        self.locate_or_why(container, channel, entry, frame).map_err(|what| Damage { frame, what })
+        let located = self.message(container, channel, entry).and_then(|message| message.locate(frame));
+        located.map_err(|what| Damage { frame, what })
+    }
+}
+
+/// A message that was found, and not read yet.
+pub(crate) struct Message {
+    bytes: Bytes,
+    /// Where its body lies, and how long it is.
+    at: u64,
+    len: u64,
+    /// What the head of a frame would be.
+    frame: [u8; FRAME_HEAD],
+}
+
+impl Message {
+    pub fn read(&self) -> Result<Vec<u8>, String> {
+        let mut body = vec![0; self.len as usize];
+        self.bytes.read_at(self.at, &mut body).map_err(|error| error.to_string())?;
+        Ok(body)
     }
 
-    fn locate_or_why(
-        &mut self,
-        container: &Container,
-        channel: u16,
-        entry: &Entry,
-        frame: usize,
-    ) -> Result<Located, String> {
-        let (bytes, at, len) = self.message(container, channel, entry)?;
-        let mut head = [0; FRAME_HEAD as usize];
-        let mut footer = [0; FRAME_FOOTER as usize];
-        let payload = len.checked_sub(FRAME_HEAD + FRAME_FOOTER);
+    /// The access unit in it. The footer behind it says nothing that is relied on, and costs a read.
+    fn locate(self, frame: usize) -> Result<Located, String> {
+        let Self { bytes, at, len, .. } = self;
+        let payload = len.checked_sub(FRAME_HEAD as u64 + FRAME_FOOTER);
         let payload = payload.ok_or_else(|| format!("{len} bytes are too few for a frame"))?;
-        let io = |error: std::io::Error| error.to_string();
-        bytes.read_at(at, &mut head).map_err(io)?;
-        bytes.read_at(at + FRAME_HEAD + payload, &mut footer).map_err(io)?;
-        let word = |bytes: &[u8], at: usize| {
-            u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")))
-        };
-        let (total, said, again) = (word(&head, 0), word(&head, 4), word(&footer, FOOTER_SIZE_AT));
-        if total != payload + 4 + FRAME_FOOTER || said != payload || again != payload {
+        let [total, said] = [0, 4]
+            .map(|at| u64::from(u32::from_le_bytes(self.frame[at..at + 4].try_into().expect("four bytes"))));
+        if total != payload + 4 + FRAME_FOOTER || said != payload {
             return Err(format!(
-                "it says {total} bytes with {said} of payload before and {again} after it, in a message of {len}"
+                "it says {total} bytes with a payload of {said}, where its message has {} and {payload}",
+                len - 4
             ));
         }
-        Ok(Located { frame, bytes, at: at + FRAME_HEAD, len: payload as usize })
+        Ok(Located { frame, bytes, at: at + FRAME_HEAD as u64, len: payload as usize })
     }
 }
 
@@ -273,8 +277,10 @@ impl Recording {
         let kind = nal::kind(self.codec(), unit);
         self.remember(frame, kind.map_or(Known::Damaged, Known::Is));
         kind.ok_or_else(|| {
-            let begins = hex(&unit[..unit.len().min(8)]);
-            Damage { frame, what: format!("it begins with {begins} and is no {} access unit", self.codec()) }
+            let (len, begins) = (unit.len(), dump(&unit[..unit.len().min(8)]));
+            let what =
+                format!("its {len} bytes are no {} access unit; they begin with {begins}", self.codec());
+            Damage { frame, what }
         })
     }
 
@@ -292,7 +298,12 @@ impl Recording {
     }
 }
 
-/// Bytes as a person reads them in a dump.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+/// Bytes as a person reads them: `66 74 79 70 "ftyp"`.
+pub(crate) fn dump(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "nothing".to_owned();
+    }
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' };
+    format!("{hex} \"{}\"", bytes.iter().map(shown).collect::<String>())
 }

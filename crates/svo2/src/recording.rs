@@ -13,15 +13,20 @@ use crate::container::{Container, Entry, Found};
 use crate::error::OpenError;
 use crate::header::Header;
 use crate::nal::{self, Codec};
-use crate::reader::{Cursor, hex};
+use crate::reader::{Cursor, dump};
 use crate::sensors::Sensors;
+use memchr::memmem;
 
 pub(crate) const VIDEO: &str = "/side_by_side";
 pub(crate) const CAMERA: &str = "Camera_SN";
 pub(crate) const HEADER: &str = "svo_header";
 /// As many frames are looked at for parameter sets before there are none.
 const LOOKED_AT: usize = 1000;
+/// Within so many bytes do pictures of other kinds begin: strips have their count and sizes before them.
+const PREFIX: usize = 64;
 const NS: u64 = 1_000_000_000;
+/// No recording pauses for longer: it is the clock that was set.
+const LONGEST_STEP: u64 = 24 * 60 * 60 * NS;
 
 /// An open recording, to be shared by its [`Reader`](crate::Reader)s.
 pub struct Recording {
@@ -32,6 +37,7 @@ pub struct Recording {
     pub(crate) known: Vec<AtomicU32>,
     topic: String,
     header: Header,
+    header_fault: Option<String>,
     nominal_ns: u64,
     /// Running times, where those of the frames do not always grow.
     corrected: Option<Vec<u64>>,
@@ -46,26 +52,30 @@ impl Recording {
     /// # Errors
     /// What the file is instead.
     pub fn open(path: &Path) -> Result<Arc<Self>, OpenError> {
-        let file = File::open(path)?;
-        check_magic(&file, path)?;
-        let mut container = Container::open(file)?;
-        let (channel, frames) = match find_frames(&container) {
-            Err(Missing::Lies(why)) => {
-                container.scan(why, false);
-                find_frames(&container)
-            }
-            found => found,
+        // Opening a pipe would wait for whoever writes to it.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(OpenError::NotAFile);
         }
-        .map_err(|missing| match missing {
-            Missing::Lies(why) => OpenError::Io(io::Error::other(why)),
-            Missing::Video(error) => error,
-        })?;
+        Self::from_file(File::open(path)?, path)
+    }
+
+    /// Like [`open`](Self::open), of a file that is open already; `path` is what it is called.
+    ///
+    /// # Errors
+    /// What the file is instead.
+    pub fn from_file(file: File, path: &Path) -> Result<Arc<Self>, OpenError> {
+        check_magic(&file, path)?;
+        let (container, video) = find_video(Container::open(file)?)?;
+        let Video { channel, frames, header, mut cursor } = video;
         let topic = container.topics[&channel].clone();
         if frames.is_empty() {
             return Err(OpenError::NoFrames { topic });
         }
-        let header = read_header(&container).unwrap_or_default();
-        let (codec, (width, height)) = look_at_the_stream(&container, channel, &frames)?;
+        let (codec, (width, height)) = look_at_the_stream(&container, &mut cursor, channel, &frames)?;
+        let (header, header_fault) = match header {
+            Ok(header) => (header, None),
+            Err(fault) => (Header::default(), Some(fault)),
+        };
         let said = (header.width, header.height);
         if said != (0, 0) && said != (width, height) && said != (width / 2, height) {
             let (header, stream) = (format!("{}x{}", said.0, said.1), format!("{width}x{height}"));
@@ -80,6 +90,7 @@ impl Recording {
             frames,
             topic,
             header,
+            header_fault,
             nominal_ns,
             codec,
             width,
@@ -102,8 +113,8 @@ impl Recording {
 
     /// Running time of a frame in ns: since the first frame, and growing from each frame to the next.
     ///
-    /// Where the recorded times do not grow (a clock that was set), a frame comes [`nominal_ns`](Self::nominal_ns) after
-    /// the one before it.
+    /// Where the recorded times do not grow, or by more than a day (a clock that was set), a frame comes
+    /// [`nominal_ns`](Self::nominal_ns) after the one before it.
     ///
     /// # Panics
     /// There is no such frame.
@@ -155,9 +166,14 @@ impl Recording {
         (self.width, self.height)
     }
 
-    /// What the recording says of itself.
+    /// What the recording says of itself; all of it 0 and empty where that [cannot be read](Self::header_fault).
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Why the header cannot be read. Pictures can be all the same.
+    pub fn header_fault(&self) -> Option<&str> {
+        self.header_fault.as_deref()
     }
 
     /// Serial number of the camera, by the topic of its video.
@@ -184,7 +200,8 @@ impl Recording {
 
     /// The bytes of the index in memory.
     pub fn index_bytes(&self) -> usize {
-        size_of_val(self.frames.as_slice()) + size_of_val(self.known.as_slice())
+        let corrected = self.corrected.as_deref().map_or(0, size_of_val);
+        corrected + size_of_val(self.frames.as_slice()) + size_of_val(self.known.as_slice())
     }
 }
 
@@ -199,7 +216,7 @@ fn check_magic(file: &File, path: &Path) -> Result<(), OpenError> {
     Err(match path.extension() {
         _ if begins.is_empty() => OpenError::EmptyFile,
         Some(extension) if extension.eq_ignore_ascii_case("svo") => OpenError::Version1,
-        _ => OpenError::NotMcap { found: hex(begins) },
+        _ => OpenError::NotMcap { found: dump(begins) },
     })
 }
 
@@ -209,11 +226,47 @@ enum Missing {
     Video(OpenError),
 }
 
-fn find_frames(container: &Container) -> Result<(u16, Vec<Entry>), Missing> {
-    let video = |(_, topic): &(&u16, &String)| topic.starts_with(CAMERA) && topic.ends_with(VIDEO);
-    let Some((&channel, _)) = container.topics.iter().find(video) else {
+/// What is needed to read frames.
+struct Video {
+    channel: u16,
+    frames: Vec<Entry>,
+    header: Result<Header, String>,
+    /// It has been at the first frame.
+    cursor: Cursor,
+}
+
+/// Finds the frames, by walking where the indexes have none or lie.
+fn find_video(mut container: Container) -> Result<(Container, Video), OpenError> {
+    let mut video = indexed_video(&container);
+    if let Err(Missing::Video(_)) = video
+        && container.found == Found::Indexed
+    {
+        container.scan("its index has no frames".to_owned(), true);
+        video = indexed_video(&container);
+    }
+    if let Err(Missing::Lies(why)) = video {
+        container.scan(why, false);
+        video = indexed_video(&container);
+    }
+    match video {
+        Ok(video) => Ok((container, video)),
+        Err(Missing::Video(error)) => Err(error),
+        Err(Missing::Lies(why)) => Err(io::Error::other(why).into()),
+    }
+}
+
+fn indexed_video(container: &Container) -> Result<Video, Missing> {
+    let mut cursor = Cursor::default();
+    let header = read_header(container, &mut cursor);
+    let serial = header.as_ref().map_or(0, |header| header.serial);
+    let of_header = format!("{CAMERA}{serial}{VIDEO}");
+    let videos =
+        || container.topics.iter().filter(|(_, topic)| topic.starts_with(CAMERA) && topic.ends_with(VIDEO));
+    // There may be several cameras.
+    let video = videos().find(|(_, topic)| **topic == of_header).or_else(|| videos().next());
+    let Some((&channel, topic)) = video else {
         let topics = container.topics.values().map(|topic| format!("'{topic}'")).collect::<Vec<_>>();
-        let topics = if topics.is_empty() { "none".to_owned() } else { topics.join(", ") };
+        let topics = if topics.is_empty() { "none at all".to_owned() } else { topics.join(", ") };
         return Err(Missing::Video(OpenError::NoVideo { topics }));
     };
     let frames = container.all_entries(channel).map_err(Missing::Lies)?;
@@ -223,44 +276,51 @@ fn find_frames(container: &Container) -> Result<(u16, Vec<Entry>), Missing> {
         let found = frames.len();
         return Err(Missing::Lies(format!("its statistics count {said} frames and its indexes {found}")));
     }
-    // Walking finds what is there; an index may say anything.
-    if container.is_indexed() {
-        let mut cursor = Cursor::default();
-        for entry in [frames.first(), frames.last()].into_iter().flatten() {
-            cursor
-                .message(container, channel, entry)
-                .map_err(|what| Missing::Lies(format!("its index lies: {what}")))?;
-        }
+    if frames.is_empty() {
+        return Err(Missing::Video(OpenError::NoFrames { topic: topic.clone() }));
     }
-    Ok((channel, frames))
+    // Walking finds what is there; an index may say anything.
+    if container.is_indexed()
+        && let (Some(first), Some(last)) = (frames.first(), frames.last())
+    {
+        // The first frame is looked at next, mostly in the chunk of the header.
+        let checked = Cursor::default()
+            .message(container, channel, last)
+            .and(cursor.message(container, channel, first));
+        checked.map_err(|what| Missing::Lies(format!("its index lies: {what}")))?;
+    }
+    Ok(Video { channel, frames, header, cursor })
 }
 
-fn read_header(container: &Container) -> Option<Header> {
-    let (&channel, _) = container.topics.iter().find(|(_, topic)| *topic == HEADER)?;
-    let entry = (0..container.chunks()).find_map(|chunk| {
-        let mut entries = Vec::new();
-        container.entries(chunk, channel, &mut entries).ok()?;
-        entries.into_iter().next()
-    })?;
-    let (bytes, at, len) = Cursor::default().message(container, channel, &entry).ok()?;
-    let mut message = vec![0; len as usize];
-    bytes.read_at(at, &mut message).ok()?;
-    Header::parse(&message).ok()
+fn read_header(container: &Container, cursor: &mut Cursor) -> Result<Header, String> {
+    let topic = container.topics.iter().find(|(_, topic)| *topic == HEADER);
+    let (&channel, _) = topic.ok_or_else(|| format!("the file has no topic '{HEADER}'"))?;
+    let mut entries = Vec::new();
+    for chunk in 0..container.chunks() {
+        container.entries(chunk, channel, &mut entries)?;
+        if let Some(entry) = entries.first() {
+            return Header::parse(&cursor.message(container, channel, entry)?.read()?);
+        }
+    }
+    Err(format!("topic '{HEADER}' is empty"))
 }
 
 /// Codec and picture size, by the first frame with parameter sets.
 fn look_at_the_stream(
     container: &Container,
+    cursor: &mut Cursor,
     channel: u16,
     frames: &[Entry],
 ) -> Result<(Codec, (u32, u32)), OpenError> {
-    let mut cursor = Cursor::default();
     let mut first = None;
     for (number, entry) in frames.iter().enumerate().take(LOOKED_AT) {
-        let Ok(unit) =
-            cursor.locate(container, channel, entry, number).and_then(|unit| unit.begins(usize::MAX))
-        else {
-            continue;
+        let unit = cursor.locate(container, channel, entry, number);
+        let unit = match unit.and_then(|unit| unit.begins(usize::MAX)) {
+            Ok(unit) => unit,
+            Err(damage) => {
+                first.get_or_insert_with(|| damage.to_string());
+                continue;
+            }
         };
         if let Some(found) = needs_sdk(&unit) {
             return Err(OpenError::NeedsSdk { found });
@@ -270,44 +330,50 @@ fn look_at_the_stream(
         {
             return Ok((codec, size));
         }
-        first = first.or_else(|| Some(hex(&unit[..unit.len().min(8)])));
+        first.get_or_insert_with(|| {
+            let begins = dump(&unit[..unit.len().min(16)]);
+            format!("frame {number} has {} bytes and begins with {begins}", unit.len())
+        });
     }
-    Err(OpenError::UnknownCodec { found: first.unwrap_or_else(|| "nothing that can be read".to_owned()) })
+    let looked_at = frames.len().min(LOOKED_AT);
+    Err(OpenError::UnknownCodec { looked_at, found: first.unwrap_or_default() })
 }
 
+/// Pictures of other kinds, by the magic of their formats.
 fn needs_sdk(payload: &[u8]) -> Option<&'static str> {
-    const PNG: &[u8] = b"\x89PNG";
-    const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-    const JPEG: &[u8] = &[0xff, 0xd8, 0xff];
-    // JPEG strips may have their count or sizes before them.
-    let strips = (0..=16).any(|at| payload.get(at..).is_some_and(|rest| rest.starts_with(JPEG)));
-    match payload {
-        _ if payload.starts_with(PNG) => Some("lossless (PNG)"),
-        _ if payload.starts_with(ZSTD) => Some("lossless (ZSTD)"),
-        _ if strips && !nal::starts(payload) => Some("JPEG"),
-        _ => None,
-    }
+    const KINDS: [(&[u8], &str); 3] = [
+        (b"\x89PNG\r\n\x1a\n", "lossless (PNG)"),
+        (&[0x28, 0xb5, 0x2f, 0xfd], "lossless (ZSTD)"),
+        (&[0xff, 0xd8, 0xff], "JPEG"),
+    ];
+    let begins = &payload[..payload.len().min(PREFIX)];
+    let found = KINDS.iter().find(|(magic, _)| memmem::find(begins, magic).is_some());
+    found.filter(|_| !nal::starts(payload)).map(|&(_, name)| name)
 }
 
 fn nominal_ns(header: &Header, frames: &[Entry]) -> u64 {
     if (1..=1000).contains(&header.fps) {
         return NS / u64::from(header.fps);
     }
-    let steps = frames.windows(2).map(|pair| pair[1].time_ns.saturating_sub(pair[0].time_ns));
-    let mut steps = steps.filter(|&step| step > 0).collect::<Vec<_>>();
+    let mut steps = frames.windows(2).filter_map(step).collect::<Vec<_>>();
     let middle = steps.len() / 2;
     if steps.is_empty() { NS / 30 } else { *steps.select_nth_unstable(middle).1 }
 }
 
+/// From one frame to the next, where that can be true.
+fn step(pair: &[Entry]) -> Option<u64> {
+    let step = pair[1].time_ns.checked_sub(pair[0].time_ns);
+    step.filter(|step| (1..=LONGEST_STEP).contains(step))
+}
+
 /// Times that grow, where those of the frames do not.
 fn corrected(frames: &[Entry], nominal_ns: u64) -> Option<Vec<u64>> {
-    if frames.is_sorted_by(|a, b| a.time_ns < b.time_ns) {
+    if frames.windows(2).all(|pair| step(pair).is_some()) {
         return None;
     }
     let mut running = 0u64;
     let steps = frames.windows(2).map(|pair| {
-        let step = pair[1].time_ns.checked_sub(pair[0].time_ns).filter(|&step| step > 0);
-        running = running.saturating_add(step.unwrap_or(nominal_ns));
+        running = running.saturating_add(step(pair).unwrap_or(nominal_ns));
         running
     });
     Some(std::iter::once(0).chain(steps).collect())

@@ -189,10 +189,72 @@ impl SensorReader {
     }
 
     fn sample(&mut self, number: usize) -> Result<Sample, String> {
-        let (bytes, at, len) =
-            self.cursor.message(&self.recording.container, self.channel, &self.entries[number])?;
-        let mut message = vec![0; len as usize];
-        bytes.read_at(at, &mut message).map_err(|error| error.to_string())?;
+        let container = &self.recording.container;
+        let message = self.cursor.message(container, self.channel, &self.entries[number])?.read()?;
         Sample::parse(self.sensors, &message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each field at its place by the contract, and what nobody knows filled with 0xee.
+    fn block(kind: u8) -> Vec<u8> {
+        let mut block = vec![0xee; SAMPLE_LEN];
+        block[0x01] = kind;
+        block[0x08..0x10].copy_from_slice(&7_000_000_000u64.to_le_bytes());
+        block[0x10..0x18].copy_from_slice(&1_773_835_181_000_000_000u64.to_le_bytes());
+        for (at, values) in [
+            (0x3c, &[0.1f32, 0.2, 0.3, 0.9][..]),
+            (0x58, &[1.0, 2.0, 3.0]),
+            (0x64, &[0.5, -9.81, 0.25]),
+            (0x70, &[4.0, 5.0, 6.0]),
+            (0x7c, &[7.0, 8.0, 9.0]),
+            (0x88, &[10.0, 11.0, 12.0]),
+            (0x94, &[13.0, 14.0, 15.0]),
+            (0xe4, &[36.5]),
+            (0x15c, &[399.5]),
+        ] {
+            for (number, value) in values.iter().enumerate() {
+                block[at + 4 * number..at + 4 * number + 4].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        block
+    }
+
+    fn message(block: &[u8]) -> Vec<u8> {
+        format!(r#"{{"data":"{}"}}"#, STANDARD.encode(block)).into_bytes()
+    }
+
+    #[test]
+    fn fields_lie_where_the_contract_has_them() {
+        let want = Sample {
+            unix_ns: 1_773_835_181_000_000_000,
+            boot_ns: 7_000_000_000,
+            orientation: [0.1, 0.2, 0.3, 0.9],
+            angular_velocity: [1.0, 2.0, 3.0],
+            linear_acceleration: [0.5, -9.81, 0.25],
+            raw_angular_velocity: [4.0, 5.0, 6.0],
+            raw_linear_acceleration: [7.0, 8.0, 9.0],
+            angular_velocity_variance: [10.0, 11.0, 12.0],
+            linear_acceleration_variance: [13.0, 14.0, 15.0],
+            temperature: 36.5,
+            rate_hz: 399.5,
+        };
+        for (sensors, kind) in [(Sensors::Raw, 0x33), (Sensors::Integrated, 0x26)] {
+            assert_eq!(Sample::parse(sensors, &message(&block(kind))), Ok(want));
+            assert_eq!(Sample::parse(sensors, &want.message(sensors)), Ok(want));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let fault = |message: &[u8]| Sample::parse(Sensors::Raw, message).unwrap_err();
+        assert!(fault(b"{").starts_with("a sample is no JSON: "));
+        assert!(fault(b"{}").starts_with("a sample is no JSON: missing field `data`"));
+        assert!(fault(br#"{"data":"?"}"#).starts_with("a sample is no base64: "));
+        assert_eq!(fault(&message(&block(0x33)[..359])), "a sample has 359 bytes, not 360");
+        assert_eq!(fault(&message(&block(0x26))), "a sample is of kind 0x26, not 0x33");
     }
 }

@@ -74,8 +74,9 @@ impl<W: Write + Seek> Writer<W> {
         if key {
             self.last_key = number;
         }
-        let size = u32::try_from(unit.len())
-            .map_err(|_| mcap::McapError::RecordTooLarge { opcode: 5, len: unit.len() as u64 })?;
+        let size = u32::try_from(unit.len()).ok().filter(|size| size.checked_add(60).is_some());
+        let len = unit.len() as u64;
+        let size = size.ok_or(mcap::McapError::RecordTooLarge { opcode: mcap::records::op::MESSAGE, len })?;
         let mut message = Vec::with_capacity(unit.len() + 64);
         message.extend((size + 60).to_le_bytes());
         message.extend(size.to_le_bytes());
