@@ -18,7 +18,8 @@ fn caps_of(codec: Codec, (width, height): (u32, u32)) -> gst::caps::Builder<gst:
 
 /// Caps of the access units.
 pub(super) fn caps(recording: &svo2::Recording) -> gst::Caps {
-    let fps = i32::try_from(recording.header().fps).unwrap_or_default();
+    let fps =
+        i32::try_from(recording.header().fps).ok().filter(|fps| (1..=1000).contains(fps)).unwrap_or_default();
     caps_of(recording.codec(), recording.size())
         .field("stream-format", "byte-stream")
         .field("alignment", "au")

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub keys_only: bool,
     /// Nobody decodes here: what is read is shown, and backwards whole groups are.
     pub encoded: bool,
+    /// Nothing before this frame is shown.
+    pub floor: usize,
     /// At most as many frames are shown of a piece backwards.
     pub batch: usize,
 }
@@ -153,6 +155,8 @@ impl Course {
     fn forwards(&mut self, frames: &mut impl Frames, at: usize) {
         match frames.entry_for(at) {
             Some(entry) => {
+                // The cut begins where decoding can, but not always with a picture that is whole.
+                let entry = if self.plan.encoded { entry.max(self.plan.floor) } else { entry };
                 let shown = if self.plan.encoded { entry } else { at };
                 self.begin(entry, shown, self.plan.last);
             }
@@ -189,6 +193,7 @@ impl Course {
             self.lost = Some((first, at, "decoding cannot begin at or before it".to_owned()));
             return;
         };
+        let entry = if self.plan.encoded { entry.max(self.plan.floor) } else { entry };
         // At the head of a recording pictures may be shown that have not recovered.
         let right = Some(frames.recovered(entry)).filter(|&right| right <= at).unwrap_or(entry);
         let (shown, last) = match (self.plan.encoded, keys_only) {
@@ -237,8 +242,15 @@ mod tests {
         Fake((0..count).map(|at| (at % distance == 0).then_some(recovers_after)).collect())
     }
 
-    const PLAN: Plan =
-        Plan { first: 0, last: 0, reverse: false, keys_only: false, encoded: false, batch: usize::MAX };
+    const PLAN: Plan = Plan {
+        first: 0,
+        last: 0,
+        reverse: false,
+        keys_only: false,
+        encoded: false,
+        floor: 0,
+        batch: usize::MAX,
+    };
 
     /// Frames that are shown by pieces, reversed where the plan is; how many are read; what is lost.
     fn run(mut frames: Fake, plan: Plan, damaged: &[usize]) -> (Vec<usize>, usize, Vec<(usize, usize)>) {
@@ -327,6 +339,14 @@ mod tests {
         // Of refreshed pictures, those that are whole.
         assert_eq!(run(every(50, 10, 5), plan, &[]).0, [15, 25, 35]);
         assert_eq!(run(every(50, 10, 5), back, &[]).0, [35, 25, 15, 5]);
+    }
+
+    #[test]
+    fn bitstreams_of_refreshed_pictures_do_not_begin_before_the_cut() {
+        let plan = Plan { first: 20, last: 33, encoded: true, floor: 20, ..PLAN };
+        assert_eq!(run(every(50, 10, 9), plan, &[]).0, (20..=33).collect::<Vec<_>>());
+        let (shown, ..) = run(every(50, 10, 9), Plan { reverse: true, ..plan }, &[]);
+        assert_eq!(shown, (20..=33).collect::<Vec<_>>());
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl Feed {
             reverse: false,
             keys_only: false,
             encoded: session.encoded,
+            floor: session.timeline.first,
             batch: session.batch,
         };
         let work = Work {
@@ -37,6 +38,9 @@ impl Feed {
             begun: false,
             fresh: true,
             discont: true,
+            pushed: 0,
+            lost: 0,
+            ended: false,
             bin: bin.downgrade(),
             session,
         };
@@ -50,7 +54,7 @@ impl Feed {
 
     /// Has the streaming thread go on, if it had come to an end.
     pub fn resume(&self) -> bool {
-        self.imp().start_task().is_ok()
+        self.pad().is_active() && self.imp().start_task().is_ok()
     }
 }
 
@@ -67,6 +71,11 @@ pub(super) struct Work {
     fresh: bool,
     /// The next access unit does not follow on the last.
     discont: bool,
+    /// Frames of the course that were to be shown and went into the chain, and that were lost.
+    pushed: usize,
+    lost: usize,
+    /// The end of the stream was told.
+    ended: bool,
 }
 
 /// Why streaming does not go on.
@@ -168,7 +177,7 @@ mod imp {
                 self.stop(&mut work, stop);
                 // A seek that came meanwhile found the task still running.
                 if sought() {
-                    let _ = self.start_task();
+                    self.obj().resume();
                 }
             }
             *self.work.lock().unwrap() = Some(work);
@@ -186,7 +195,8 @@ mod imp {
                     self.reset(work);
                 }
                 work.course = seek.begin(&session, &mut work.reader);
-                (work.fresh, work.discont) = (true, true);
+                (work.fresh, work.discont, work.ended) = (true, true, false);
+                (work.pushed, work.lost) = (0, 0);
                 self.push_segment();
             }
             if session.ends.load(Ordering::Acquire) {
@@ -197,7 +207,10 @@ mod imp {
                 Step::Piece { first, last } => self.begin_piece(work, (first, last)),
                 Step::Frame { frame, shown } => self.push_frame(work, frame, shown),
                 Step::Lost { first, last, why } => {
-                    tell_lost(work, first, last, &why);
+                    work.lost += last - first + 1;
+                    if let Some(bin) = work.bin.upgrade() {
+                        bin.imp().tell_lost(&session, (first, last), &why);
+                    }
                     Ok(())
                 }
                 Step::End => Err(Stop::End),
@@ -237,12 +250,11 @@ mod imp {
             if work.session.encoded {
                 return;
             }
-            let seqnum = gst::Seqnum::next();
-            work.session.out.lock().unwrap().reset = Some(seqnum);
-            self.pad.push_event(gst::event::Eos::builder().seqnum(seqnum).build());
-            self.pad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
-            self.pad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build());
-            work.session.out.lock().unwrap().reset = None;
+            work.session.draining.store(true, Ordering::Release);
+            self.pad.push_event(gst::event::Eos::new());
+            work.session.draining.store(false, Ordering::Release);
+            self.pad.push_event(gst::event::FlushStart::new());
+            self.pad.push_event(gst::event::FlushStop::new(true));
         }
 
         fn push_frame(&self, work: &mut Work, frame: usize, shown: bool) -> Result<(), Stop> {
@@ -267,8 +279,8 @@ mod imp {
                 Kind::Entry { .. } => gst::BufferFlags::HEADER,
             };
             flags.set(gst::BufferFlags::DISCONT, std::mem::take(&mut work.discont));
-            flags.set(gst::BufferFlags::DECODE_ONLY, !shown);
             buffer_mut.set_flags(flags);
+            work.pushed += usize::from(shown);
             self.pad.push(buffer).map(|_| ()).map_err(Stop::Flow)
         }
 
@@ -276,7 +288,7 @@ mod imp {
             let Some(bin) = work.bin.upgrade() else { return };
             match stop {
                 Stop::Flow(gst::FlowError::Flushing) => {}
-                Stop::Flow(gst::FlowError::Eos) => bin.imp().end(&work.session),
+                Stop::Flow(gst::FlowError::Eos) => self.end(work, &bin),
                 Stop::Flow(error) => {
                     gst::element_error!(
                         bin,
@@ -284,14 +296,31 @@ mod imp {
                         ("Internal data stream error."),
                         ["streaming stopped, reason {error}"]
                     );
-                    bin.imp().end(&work.session);
+                    self.end(work, &bin);
                 }
+                Stop::End if work.ended => {}
                 Stop::End => {
                     self.reset(work);
                     work.fresh = true;
-                    bin.imp().end(&work.session);
+                    let (flow, nothing) = {
+                        let out = work.session.out.lock().unwrap();
+                        (out.flow, out.last.is_none())
+                    };
+                    // What the decoder kept until now may have met an error.
+                    if let Err(error) = flow {
+                        return self.stop(work, Stop::Flow(error));
+                    }
+                    if nothing && work.pushed + work.lost > 0 && !work.session.ends.load(Ordering::Acquire) {
+                        bin.imp().tell_nothing(&work.session, work.lost);
+                    }
+                    self.end(work, &bin);
                 }
             }
+        }
+
+        fn end(&self, work: &mut Work, bin: &ZedSvoSrc) {
+            // A segment that is done goes on with a seek, or with the end.
+            work.ended = bin.imp().end(&work.session);
         }
     }
 
@@ -314,21 +343,5 @@ mod imp {
             })
         };
         Ok(kind.map(|kind| (buffer, kind)))
-    }
-
-    fn tell_lost(work: &Work, first: usize, last: usize, why: &str) {
-        let session = &work.session;
-        if !session.told.lock().unwrap().insert(first) {
-            return;
-        }
-        session.stats.lock().unwrap().skipped += (last - first + 1) as u64;
-        let Some(bin) = work.bin.upgrade() else { return };
-        gst::warning!(CAT, obj = bin, "frames {first} to {last} are skipped: {why}");
-        let told = gst::Structure::builder("zedsvosrc-damaged")
-            .field("first-frame", first as u64)
-            .field("last-frame", last as u64)
-            .field("reason", why)
-            .build();
-        let _ = bin.post_message(gst::message::Element::builder(told).src(&bin).build());
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_base::prelude::*;
 use svo2::{Found, OpenError, Reader, Recording};
 
 use super::course::Frames;
@@ -152,11 +153,9 @@ impl ElementImpl for ZedSvoSrc {
     fn send_event(&self, event: gst::Event) -> bool {
         match event.type_() {
             gst::EventType::Eos => {
-                let session = self.session();
-                if let Some(session) = &session {
-                    session.ends.store(true, Ordering::Release);
-                }
-                session.is_some()
+                let Some((session, feed)) = self.session().zip(self.feed()) else { return false };
+                session.ends.store(true, Ordering::Release);
+                feed.resume()
             }
             _ if event.is_upstream() => self.src.send_event(event),
             _ => self.parent_send_event(event),
@@ -168,7 +167,23 @@ impl ElementImpl for ZedSvoSrc {
     }
 }
 
-impl BinImpl for ZedSvoSrc {}
+impl BinImpl for ZedSvoSrc {
+    fn handle_message(&self, message: gst::Message) {
+        if let gst::MessageView::Error(error) = message.view()
+            && error.error().matches(gst::StreamError::Decode)
+            && let Some(session) = self.session()
+            && session.draining.load(Ordering::Acquire)
+        {
+            // Decoders take it for an error that nothing comes of a piece; others may have pictures.
+            let piece = session.out.lock().unwrap().shown;
+            if let Some(piece) = piece {
+                self.tell_lost(&session, piece, &error.error().to_string());
+            }
+            return;
+        }
+        self.parent_handle_message(message);
+    }
+}
 
 impl ZedSvoSrc {
     pub(super) fn session(&self) -> Option<Arc<Session>> {
@@ -186,9 +201,17 @@ impl ZedSvoSrc {
             .map_err(|error| Refusal::File(error, location.to_owned()))?;
         let encoded = settings.output == OutputChoice::Encoded;
         let (mut first, last) = settings.range(recording.frames()).map_err(Refusal::Settings)?;
-        if encoded {
-            let mut reader = Reader::new(recording.clone());
-            first = Frames::entry_for(&mut reader, first).unwrap_or(first);
+        let mut reader = Reader::new(recording.clone());
+        let asked = first;
+        match Frames::entry_for(&mut reader, first) {
+            Some(entry) if encoded => first = entry,
+            Some(_) => {}
+            // The head of the cut cannot be decoded: time begins where pictures do.
+            None => {
+                if let Some((entry, right)) = reader.next_entry(first).filter(|&(_, right)| right <= last) {
+                    first = if encoded { entry } else { right };
+                }
+            }
         }
         self.warn_of_scanning(location, &recording);
         let (width, height) = recording.size();
@@ -202,6 +225,9 @@ impl ZedSvoSrc {
         let caps = chain::caps(&recording);
         let timeline = Timeline { recording: recording.clone(), first, last };
         let session = Arc::new(Session::new(timeline, encoded, caps));
+        if asked < first {
+            self.tell_lost(&session, (asked, first - 1), "decoding cannot begin at or before it");
+        }
         if settings.sensors {
             match Imu::open(&recording) {
                 Ok(imu) => *session.imu.lock().unwrap() = Some(imu),
@@ -221,7 +247,13 @@ impl ZedSvoSrc {
             let decoder = chain::decoder(&recording, settings.decoder.as_deref()).map_err(Refusal::Codec)?;
             session.stats.lock().unwrap().decoder = decoder.factory().map(|factory| factory.name().into());
             elements.push(decoder);
-            elements.push(View::new(settings.view, rectifier).upcast());
+            let view = View::new(settings.view, rectifier);
+            let hides = session.clone();
+            view.sink_pad().add_probe(gst::PadProbeType::BUFFER, move |_, info| match info.buffer() {
+                Some(buffer) if !hides.shows(buffer) => gst::PadProbeReturn::Drop,
+                _ => gst::PadProbeReturn::Ok,
+            });
+            elements.push(view.upcast());
         }
         let obj = self.obj();
         *self.open.lock().unwrap() = Some(Open { session, feed, elements: elements.clone() });

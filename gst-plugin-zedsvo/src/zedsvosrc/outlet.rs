@@ -3,6 +3,7 @@
 //! Where the chain ends and the ghost pad begins: what is shown goes out, with its time, number and metas; all else stays.
 
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -73,16 +74,20 @@ impl ZedSvoSrc {
         buffer_mut.set_duration(duration);
         buffer_mut.set_offset(frame as u64);
         buffer_mut.set_offset_end(frame as u64 + 1);
-        buffer_mut.unset_flags(gst::BufferFlags::DISCONT | gst::BufferFlags::DECODE_ONLY);
+        buffer_mut.unset_flags(gst::BufferFlags::DISCONT);
         if discont {
             buffer_mut.set_flags(gst::BufferFlags::DISCONT);
         }
-        let unix = gst::ClockTime::from_nseconds(timeline.recording.unix_ns(frame));
-        gst::ReferenceTimestampMeta::add(buffer_mut, &UNIX_CAPS, unix, gst::ClockTime::NONE);
+        let unix_ns = timeline.recording.unix_ns(frame);
+        // The largest number is no time.
+        if unix_ns != u64::MAX {
+            let unix = gst::ClockTime::from_nseconds(unix_ns);
+            gst::ReferenceTimestampMeta::add(buffer_mut, &UNIX_CAPS, unix, gst::ClockTime::NONE);
+        }
         if let Some(imu) = &mut *session.imu.lock().unwrap() {
             let time_of = |frame: Option<usize>| frame.map_or(0, |frame| timeline.recording.unix_ns(frame));
             let previous = frame.checked_sub(1);
-            imu.attach(buffer_mut, time_of(before.or(previous)), time_of(previous), unix.nseconds());
+            imu.attach(buffer_mut, time_of(before.or(previous)), time_of(previous), unix_ns);
         }
         let flow = self.src.push(buffer);
         session.out.lock().unwrap().flow = flow;
@@ -122,47 +127,69 @@ impl ZedSvoSrc {
                 self.release(&session);
                 true
             }
-            gst::EventType::FlushStart | gst::EventType::FlushStop
-                if session.out.lock().unwrap().reset == Some(event.seqnum()) =>
-            {
-                true
-            }
+            // Who seeks flushes the outside himself.
+            gst::EventType::FlushStart => true,
             gst::EventType::FlushStop => {
                 session.out.lock().unwrap().held.clear();
-                gst::Pad::event_default(pad, parent, event)
+                true
             }
             _ => gst::Pad::event_default(pad, parent, event),
         }
     }
 
+    /// These frames (inclusive) are not shown; told once.
+    pub(super) fn tell_lost(&self, session: &Session, (first, last): (usize, usize), why: &str) {
+        if !session.told.lock().unwrap().insert(first) {
+            return;
+        }
+        session.stats.lock().unwrap().skipped += (last - first + 1) as u64;
+        gst::warning!(CAT, imp = self, "frames {first} to {last} are skipped: {why}");
+        let told = gst::Structure::builder("zedsvosrc-damaged")
+            .field("first-frame", first as u64)
+            .field("last-frame", last as u64)
+            .field("reason", why)
+            .build();
+        let obj = self.obj();
+        let _ = obj.post_message(gst::message::Element::builder(told).src(&*obj).build());
+    }
+
+    /// Nothing came of what was asked for, though something was there.
+    pub(super) fn tell_nothing(&self, session: &Session, lost: usize) {
+        let (first, last) = (session.timeline.first, session.timeline.last);
+        let decoder = session.stats.lock().unwrap().decoder.clone();
+        match decoder {
+            Some(decoder) if lost == 0 => gst::element_imp_error!(
+                self,
+                gst::StreamError::Decode,
+                ("{decoder} put out no picture of frames {first} to {last}")
+            ),
+            _ => gst::element_imp_error!(
+                self,
+                gst::StreamError::Decode,
+                ("no frame of {first} to {last} can be read: {lost} are damaged, or need one that is")
+            ),
+        }
+    }
+
     /// All that was asked for has gone out, or downstream wants no more.
-    pub(super) fn end(&self, session: &Session) {
+    ///
+    /// Whether that was the end of the stream, and not that of a segment.
+    pub(super) fn end(&self, session: &Session) -> bool {
         let (seqnum, segment) = {
             let out = session.out.lock().unwrap();
             (out.seqnum, out.segment.clone())
         };
         let obj = self.obj();
-        let nothing = session.stats.lock().unwrap().frames == 0;
-        let damaged = session.timeline.recording.damaged();
-        if nothing && damaged > 0 {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Decode,
-                (
-                    "no frame of {} to {} can be read: {damaged} are damaged",
-                    session.timeline.first,
-                    session.timeline.last
-                )
-            );
-        }
-        if segment.flags().contains(gst::SegmentFlags::SEGMENT) {
+        let ends = session.ends.load(Ordering::Acquire);
+        if segment.flags().contains(gst::SegmentFlags::SEGMENT) && !ends {
             let position = if segment.rate() < 0. { segment.start() } else { segment.stop() };
             let position = position.unwrap_or_else(|| session.timeline.duration());
             let message = gst::message::SegmentDone::builder(position).src(&*obj).seqnum(seqnum);
             let _ = obj.post_message(message.build());
             self.src.push_event(gst::event::SegmentDone::builder(position).seqnum(seqnum).build());
-        } else {
-            self.src.push_event(gst::event::Eos::builder().seqnum(seqnum).build());
+            return false;
         }
+        self.src.push_event(gst::event::Eos::builder().seqnum(seqnum).build());
+        true
     }
 }

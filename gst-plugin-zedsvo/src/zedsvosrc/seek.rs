@@ -2,6 +2,8 @@
 
 //! Seeks: what is asked for, and the course and segment that come of it; and the queries about time.
 
+use std::sync::atomic::Ordering;
+
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use svo2::Reader;
@@ -37,18 +39,23 @@ impl Seek {
         if flags.contains(gst::SeekFlags::INSTANT_RATE_CHANGE) {
             return Err("the rate cannot be changed without a new segment".to_owned());
         }
-        let time = |value: gst::GenericFormattedValue| match value {
-            gst::GenericFormattedValue::Time(time) => Ok(time),
+        let place = |kind, value: gst::GenericFormattedValue| match value {
+            gst::GenericFormattedValue::Time(time) => Ok((kind, time)),
+            gst::GenericFormattedValue::Default(Some(count)) if kind == gst::SeekType::End => {
+                // Below 0, mostly.
+                let count = (*count as i64).saturating_add_unsigned(timeline.frames() as u64).max(0);
+                Ok((gst::SeekType::Set, Some(timeline.time_of_count(count as u64))))
+            }
             gst::GenericFormattedValue::Default(count) => {
-                Ok(count.map(|count| timeline.time_of_count(*count)))
+                Ok((kind, count.map(|count| timeline.time_of_count(*count))))
             }
             other => Err(format!("positions are times or frames, not {}", other.format())),
         };
         let seek = Self {
             rate,
             flags,
-            start: (start_type, time(start)?),
-            stop: (stop_type, time(stop)?),
+            start: place(start_type, start)?,
+            stop: place(stop_type, stop)?,
             seqnum: event.seqnum(),
         };
         let set = |(kind, time)| if kind == gst::SeekType::Set { time } else { None };
@@ -128,6 +135,7 @@ impl Seek {
             reverse: self.rate < 0.,
             keys_only: self.flags.contains(gst::SeekFlags::TRICKMODE_KEY_UNITS),
             encoded: session.encoded,
+            floor: timeline.first,
             batch: session.batch,
         }))
     }
@@ -183,20 +191,20 @@ impl ZedSvoSrc {
                 return false;
             }
         };
-        let (current, last) = {
-            let out = session.out.lock().unwrap();
-            (out.segment.clone(), out.seqnum)
-        };
-        // Each sink of the pipeline passes the same seek on.
-        if last == seek.seqnum {
-            return true;
-        }
-        if seek.segment(&current).is_none() {
+        let current = session.out.lock().unwrap().segment.clone();
+        let Some(segment) = seek.segment(&current) else {
             gst::info!(CAT, imp = self, "refused: {event:?}; no segment comes of it");
             return false;
+        };
+        if !feed.pad().is_active() {
+            gst::info!(CAT, imp = self, "refused: {event:?}; nothing streams yet, or any more");
+            return false;
+        }
+        if session.sought.lock().unwrap().replace(seek.seqnum) == Some(seek.seqnum) {
+            return true;
         }
         session.stats.lock().unwrap().seeks += 1;
-        let position = seek.segment(&current).and_then(|segment| segment.position());
+        let position = segment.position();
         if seek.flags.contains(gst::SeekFlags::SEGMENT) {
             let obj = self.obj();
             let start = gst::message::SegmentStart::builder(position.unwrap_or_default());
@@ -206,12 +214,19 @@ impl ZedSvoSrc {
             *session.pending.lock().unwrap() = Some(seek);
             return feed.resume();
         }
+        // Outside and inside are flushed by themselves: the streaming thread flushes the inside, too, and who flushes what
+        // is being flushed is not heard.
         let pad = feed.pad();
-        pad.push_event(gst::event::FlushStart::builder().seqnum(seek.seqnum).build());
+        let flush_start = || gst::event::FlushStart::builder().seqnum(seek.seqnum).build();
+        let flush_stop = || gst::event::FlushStop::builder(true).seqnum(seek.seqnum).build();
+        self.src.push_event(flush_start());
+        pad.push_event(flush_start());
         let _ = pad.pause_task();
         let _lock = pad.stream_lock();
+        session.ends.store(false, Ordering::Release);
         *session.pending.lock().unwrap() = Some(seek);
-        pad.push_event(gst::event::FlushStop::builder(true).seqnum(seek.seqnum).build());
+        pad.push_event(flush_stop());
+        self.src.push_event(flush_stop());
         feed.resume()
     }
 

@@ -25,8 +25,12 @@ pub(super) struct Session {
     pub out: Mutex<Out>,
     /// A seek that the streaming thread has still to do.
     pub pending: Mutex<Option<Seek>>,
+    /// The last seek that was taken: each sink of a pipeline passes the same one on.
+    pub sought: Mutex<Option<gst::Seqnum>>,
     /// Somebody asked for the end.
     pub ends: AtomicBool,
+    /// The chain is being emptied, of pieces that may have no picture.
+    pub draining: AtomicBool,
     pub stats: Mutex<Stats>,
     /// Where samples are asked for and there.
     pub imu: Mutex<Option<Imu>>,
@@ -46,8 +50,6 @@ pub(super) struct Out {
     /// Pictures come forwards and go out backwards, those of a piece together.
     pub reverse: bool,
     pub held: Vec<(usize, gst::Buffer)>,
-    /// While the chain is drained and reset.
-    pub reset: Option<gst::Seqnum>,
     pub discont: bool,
     /// What downstream said last.
     pub flow: Result<gst::FlowSuccess, gst::FlowError>,
@@ -80,7 +82,6 @@ impl Session {
             shown: None,
             reverse: false,
             held: Vec::new(),
-            reset: None,
             discont: true,
             flow: Ok(gst::FlowSuccess::Ok),
             last: None,
@@ -92,11 +93,20 @@ impl Session {
             caps,
             out: Mutex::new(out),
             pending: Mutex::default(),
+            sought: Mutex::default(),
             ends: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             stats: Mutex::default(),
             imu: Mutex::default(),
             told: Mutex::default(),
         }
+    }
+
+    /// Whether a picture that comes out of the decoder is one that goes out: the others are not worth a copy.
+    pub fn shows(&self, picture: &gst::BufferRef) -> bool {
+        let Some(inner) = picture.pts() else { return true };
+        let frame = self.timeline.frame_of(inner);
+        self.out.lock().unwrap().shown.is_some_and(|(first, last)| (first..=last).contains(&frame))
     }
 
     pub fn stats_structure(&self) -> gst::Structure {

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use gst::ClockTime;
 use svo2::Recording;
 
+/// The largest number that is a time.
+const MOST_NS: u64 = u64::MAX - 1;
+
 #[derive(Clone)]
 pub(super) struct Timeline {
     pub recording: Arc<Recording>,
@@ -21,7 +24,7 @@ pub(super) struct Timeline {
 impl Timeline {
     /// Time inside the bin.
     pub fn inner(&self, frame: usize) -> ClockTime {
-        ClockTime::from_nseconds(self.recording.running_ns(frame))
+        ClockTime::from_nseconds(self.recording.running_ns(frame).min(MOST_NS))
     }
 
     pub fn origin(&self) -> ClockTime {
@@ -34,11 +37,11 @@ impl Timeline {
     }
 
     pub fn frame_duration(&self, frame: usize) -> ClockTime {
-        ClockTime::from_nseconds(self.recording.duration_ns(frame))
+        ClockTime::from_nseconds(self.recording.duration_ns(frame).min(MOST_NS))
     }
 
     pub fn duration(&self) -> ClockTime {
-        self.pts(self.last) + self.frame_duration(self.last)
+        self.pts(self.last).saturating_add(self.frame_duration(self.last))
     }
 
     pub fn frames(&self) -> usize {
