@@ -4,6 +4,7 @@
 //!
 //! - [`sim`]: a producer of test pictures, with faults on request;
 //! - [`inspect`]: what a producer publishes, how fast and how torn;
+//! - [`parse`]: access units in other forms;
 //! - [`pattern`]: the test picture, and how a program reads its frame count;
 //! - [`place`]: files that take a while to be written;
 //! - [`run`]: RTP and RTMP from one encoder;
@@ -15,6 +16,7 @@
 //! - [`receive`]: receivers that check what a streamer sends over RTP and RTMP;
 //! - [`smoke`]: each row of the [`matrix`] to a server and back;
 //! - [`suite`]: acceptance and fault rows over processes of all of these;
+//! - [`svo`]: ZED recordings into other files;
 //! - [`show`]: reports as JSON and as text;
 //! - [`tell`]: stdout and stderr that may be closed pipes;
 //! - [`redact`]: secrets of URLs;
@@ -30,6 +32,7 @@ pub mod interrupt;
 pub mod matrix;
 pub mod mcap;
 pub mod mp4;
+pub mod parse;
 pub mod pattern;
 pub mod place;
 pub mod receive;
@@ -40,4 +43,5 @@ pub mod show;
 pub mod sim;
 pub mod smoke;
 pub mod suite;
+pub mod svo;
 pub mod tell;

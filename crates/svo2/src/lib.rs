@@ -6,6 +6,7 @@
 //! - [`Reader`]: its access units, and from where on a frame can be decoded;
 //! - [`sensors`]: the IMU's samples;
 //! - [`nal`]: what the bitstream says of itself;
+//! - [`sample`]: access units as MP4 has them;
 //! - [`Writer`]: synthetic recordings.
 //!
 //! Sources: RadarML/open-svo2 and a university team's write-up; where they disagree, the bitstream and MCAP's own fields
@@ -34,6 +35,7 @@ pub mod header;
 pub mod nal;
 mod reader;
 mod recording;
+pub mod sample;
 pub mod sensors;
 pub mod writer;
 
