@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     // clap ends the process with 2 for arguments that it refuses.
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(*args),
-        Command::Sim(args) => args.resolve().and_then(sim::run),
+        Command::Sim(args) => sim::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Discover(args) => discover::run(&args),
         Command::Control(args) => control::run(&args),

@@ -44,6 +44,44 @@ fn inspect_of_nobody_tells_the_names_and_times_out() {
     assert!(text(&output.stderr).contains("no frame was announced"), "{}", text(&output.stderr));
 }
 
+#[test]
+fn sim_records_for_each_eye_and_over_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.svo2");
+    let line = "sim --frames 40 --gop 15 --size 320x240 --fps 25 --svo2-compression zstd --svo2";
+    let record = || run(streamer().args(line.split(' ')).arg(&file));
+    let output = record();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let recording = svo2::Recording::open(&file).unwrap();
+    assert_eq!((recording.frames(), recording.size()), (40, (640, 240)));
+    let step_ns = recording.running_ns(39) / 39;
+    assert_eq!((recording.codec(), step_ns), (svo2::Codec::H265, 40_000_000));
+    let mut reader = svo2::Reader::new(recording);
+    let entries = (0..40).filter(|&frame| reader.entry_for(frame) == Some(frame)).collect::<Vec<_>>();
+    assert_eq!(entries, [0, 15, 30]);
+
+    let before = std::fs::read(&file).unwrap();
+    let output = record();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("it exists, and nothing is overwritten"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+
+    for (line, rule) in [
+        ("sim --svo2 b.svo2 --frames 0", "recordings have 1 to 16777215"),
+        ("sim --svo2 b.svo2 --frames 9 --fps 0.5", "--fps 0.5: recordings have 1 to 1000"),
+        ("sim --svo2 b.svo2 --frames 9 --size 321x240", "--size 321x240: recordings have even sides"),
+    ] {
+        let output = run(streamer().args(line.split(' ')).current_dir(folder.path()));
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(text(&output.stderr).contains(rule), "{line}: {}", text(&output.stderr));
+    }
+}
+
 /// Whoever reads may have seen enough; that panicked once, with exit code 101.
 #[test]
 fn closed_pipes_end_nothing() {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The simulator's encoded plane: one picture in, one access unit out, through a stock software encoder.
+//! The simulator's access units: one picture in, one access unit out, through a stock software encoder.
 
-use cvmmap_ipc::metadata::{Bitstream, Codec, EncodedInfo};
+use cvmmap_ipc::metadata::{Bitstream, Codec, Depth, EncodedInfo, PixelFormat};
 use gst::prelude::*;
 
-use super::Plan;
 use crate::exit::{Exit, Failure};
 
 pub(super) struct Encoder {
@@ -17,6 +16,19 @@ pub(super) struct Encoder {
     frames: u64,
 }
 
+/// What goes in, and how it comes out.
+pub(super) struct Encoding {
+    pub codec: Codec,
+    pub format: (PixelFormat, Depth),
+    pub size: (u32, u32),
+    /// 0 = 30.
+    pub fps: f64,
+    /// Frames from one key frame to the next.
+    pub gop: u32,
+    /// H.264 without key frames but the first: each period refreshes the picture column by column.
+    pub intra_refresh: bool,
+}
+
 pub(super) struct AccessUnit {
     pub bytes: Vec<u8>,
     pub info: EncodedInfo,
@@ -26,7 +38,8 @@ pub(super) struct AccessUnit {
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(10);
 
 impl Encoder {
-    pub fn start(codec: Codec, plan: &Plan) -> Result<Self, Failure> {
+    pub fn start(encoding: &Encoding) -> Result<Self, Failure> {
+        let Encoding { codec, gop, .. } = *encoding;
         let failed = |error: &dyn std::fmt::Display| {
             Failure::new(
                 Exit::Pipeline,
@@ -34,7 +47,6 @@ impl Encoder {
             )
         };
         gst::init().map_err(|error| failed(&error))?;
-        let gop = plan.gop;
         // Zero latency: every picture's access unit comes before the next picture goes in.
         let chain = match codec {
             Codec::H265 => format!(
@@ -42,8 +54,9 @@ impl Encoder {
                  ! video/x-h265,stream-format=byte-stream,alignment=au"
             ),
             _ => format!(
-                "x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} ! h264parse config-interval=-1 \
-                 ! video/x-h264,stream-format=byte-stream,alignment=au"
+                "x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} intra-refresh={} \
+                 ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au",
+                encoding.intra_refresh
             ),
         };
         let launch = format!(
@@ -57,15 +70,15 @@ impl Encoder {
         let source = find("in").downcast::<gst_app::AppSrc>().expect("appsrc");
         let sink = find("out").downcast::<gst_app::AppSink>().expect("appsink");
 
-        let fps = if plan.fps > 0.0 { (plan.fps * 1000.0).round() as i32 } else { 30_000 };
+        let fps = if encoding.fps > 0.0 { (encoding.fps * 1000.0).round() as i32 } else { 30_000 };
         let fps = gst::Fraction::new(fps.max(1), 1000);
-        let (format, depth) = plan.format;
+        let (format, depth) = encoding.format;
         let format = gstcvmmap::raw_format(format, depth)
             .ok_or_else(|| failed(&format!("{format} pictures of {depth} are not known to GStreamer")))?;
         let caps = gst_video::VideoCapsBuilder::new()
             .format(format)
-            .width(plan.size.0 as i32)
-            .height(plan.size.1 as i32)
+            .width(encoding.size.0 as i32)
+            .height(encoding.size.1 as i32)
             .framerate(fps)
             .build();
         source.set_caps(Some(&caps));

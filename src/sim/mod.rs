@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! `cvmmap-streamer sim`: a cv-mmap producer of test pictures, for demos and tests, with faults on request.
+//! `cvmmap-streamer sim`: a cv-mmap producer of test pictures, for demos and tests, with faults on request; or a
+//! recording of them.
 
 mod bodies;
 mod camera;
@@ -10,6 +11,7 @@ mod faults;
 mod log;
 mod replay;
 mod scene;
+pub mod svo2;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -74,6 +76,20 @@ pub struct Args {
     /// Frames from one key frame of the encoded plane to the next
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     gop: u32,
+    /// Write a ZED recording instead, as fast as pictures are encoded: --frames of --size for each eye
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "frames",
+        conflicts_with_all = [
+            "metadata", "depth", "confidence", "format", "timestamps", "replay", "looped", "nats_url", "bodies",
+            "stamp_age_ms", "fault", "frames_log",
+        ]
+    )]
+    svo2: Option<PathBuf>,
+    /// Compression of the recording's chunks
+    #[arg(long, value_enum, default_value_t = Compression::None, requires = "svo2")]
+    svo2_compression: Compression,
     /// Stop after this many frames, 0 = at SIGINT or SIGTERM
     #[arg(long, default_value_t = 0)]
     frames: u64,
@@ -139,6 +155,13 @@ enum EncodedCodec {
     H265,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Compression {
+    None,
+    Lz4,
+    Zstd,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stamps {
     /// Unix time, as a camera does
@@ -163,7 +186,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 
 /// What is simulated, resolved from the arguments.
 #[derive(Debug)]
-pub struct Plan {
+struct Plan {
     target: Target,
     size: (u32, u32),
     /// Zero = flat out.
@@ -191,7 +214,7 @@ impl Args {
     ///
     /// # Errors
     /// A usage [`Failure`] where they contradict each other.
-    pub fn resolve(self) -> Result<Plan, Failure> {
+    fn resolve(self) -> Result<Plan, Failure> {
         if self.fps != 0.0 && !(0.001..=10_000.0).contains(&self.fps) {
             return Err(Failure::usage(format!("--fps {}: it is 0, or 0.001 to 10000", self.fps)));
         }
@@ -250,6 +273,42 @@ impl Args {
             faults: self.fault,
             frames_log: self.frames_log,
             json: self.json,
+        })
+    }
+
+    /// What `--svo2` records.
+    fn recording(&self) -> Result<svo2::Recording, Failure> {
+        let fps = self.fps as u32;
+        if f64::from(fps) != self.fps || !(1..=1000).contains(&fps) {
+            return Err(Failure::usage(format!(
+                "--fps {}: recordings have 1 to 1000, without a fraction",
+                self.fps
+            )));
+        }
+        let frames = u32::try_from(self.frames).ok().filter(|frames| (1..svo2::RIGHT).contains(frames));
+        let frames = frames.ok_or_else(|| {
+            Failure::usage(format!("--frames {}: recordings have 1 to {}", self.frames, svo2::RIGHT - 1))
+        })?;
+        if !self.size.0.is_multiple_of(2) || !self.size.1.is_multiple_of(2) {
+            let (width, height) = self.size;
+            return Err(Failure::usage(format!("--size {width}x{height}: recordings have even sides")));
+        }
+        let compression = match self.svo2_compression {
+            Compression::None => None,
+            Compression::Lz4 => Some(mcap::Compression::Lz4),
+            Compression::Zstd => Some(mcap::Compression::Zstd),
+        };
+        Ok(svo2::Recording {
+            codec: match self.encoded {
+                Some(EncodedCodec::H264) => ::svo2::Codec::H264,
+                Some(EncodedCodec::H265) | None => ::svo2::Codec::H265,
+            },
+            size: self.size,
+            fps,
+            frames,
+            gop: self.gop,
+            layout: ::svo2::Layout { compression, ..Default::default() },
+            ..Default::default()
         })
     }
 
@@ -370,11 +429,28 @@ struct Summary {
     faults: BTreeMap<String, u64>,
 }
 
+/// Publishes, or records where a file is asked for, to the last frame or to SIGINT or SIGTERM.
+///
+/// # Errors
+/// A [`Failure`] where the arguments contradict each other, or the camera or the file cannot be had.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let Some(path) = &args.svo2 else { return publish(args.resolve()?) };
+    let recording = args.recording()?;
+    let stop = interrupt::listen()?;
+    let frames = recording.create(path, &stop)?;
+    if args.json {
+        tell::result(serde_json::json!({ "frames": frames }));
+    } else {
+        tell::talk(format_args!("{frames} frames in {}", path.display()));
+    }
+    Ok(())
+}
+
 /// Runs a plan to its last frame, or to SIGINT or SIGTERM.
 ///
 /// # Errors
 /// A [`Failure`] where the target is taken or cannot be published, or an encoder is missing.
-pub fn run(plan: Plan) -> Result<(), Failure> {
+fn publish(plan: Plan) -> Result<(), Failure> {
     let stop = interrupt::listen()?;
     let started = Instant::now();
     let json = plan.json;

@@ -6,7 +6,7 @@ use cvmmap_ipc::metadata::{Depth, DepthUnit, PixelFormat};
 use cvmmap_ipc::{FrameId, Metadata, Plane, PlaneKind, Version};
 
 use super::Plan;
-use super::encoder::{AccessUnit, Encoder};
+use super::encoder::{AccessUnit, Encoder, Encoding};
 use crate::exit::{Failure, configuration};
 use crate::pattern::{Pattern, depth_at};
 
@@ -48,7 +48,15 @@ impl Scene {
         if plan.confidence {
             add(PlaneKind::Confidence, |x| depth_at(0, x, 0).1, 1.0)?;
         }
-        let encoder = plan.encoded.map(|codec| Encoder::start(codec, plan)).transpose()?;
+        let encoding = |codec| Encoding {
+            codec,
+            format: plan.format,
+            size: plan.size,
+            fps: plan.fps,
+            gop: plan.gop,
+            intra_refresh: false,
+        };
+        let encoder = plan.encoded.map(|codec| Encoder::start(&encoding(codec))).transpose()?;
         Ok(Self { version: plan.version, pattern, left, values, unit, encoder })
     }
 
