@@ -175,7 +175,9 @@ pub fn convert(
     control.check()?;
     let file = &claimed.file;
     let written = match &conversion.how {
-        How::Copy(_) => copy::copy(&recording, asked.clone(), conversion.frames.start.is_some(), file, control),
+        How::Copy(_) => {
+            copy::copy(&recording, asked.clone(), conversion.frames.start.is_some(), file, control)
+        }
         How::Encode(encoding) => encode::encode(input, &recording, asked.clone(), encoding, file, control),
     };
     let written = written.map_err(|failure| match failure.exit {
@@ -256,9 +258,8 @@ impl Claimed {
         if output.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (input.dev(), input.ino())) {
             return Err(failed(&"it is the recording itself"));
         }
-        let no_folder = |error: io::Error| {
-            failed(&format_args!("the folder '{}': {error}", folder_of(output).display()))
-        };
+        let no_folder =
+            |error: io::Error| failed(&format_args!("the folder '{}': {error}", folder_of(output).display()));
         if !folder_of(output).is_dir() {
             let why = folder_of(output).read_dir().map(drop).err();
             return Err(no_folder(why.unwrap_or_else(|| io::ErrorKind::NotADirectory.into())));

@@ -33,7 +33,11 @@ fn codec(recording: &Recording) -> Codec {
 ///
 /// # Errors
 /// A [`Failure`] that names the flag and the rule.
-pub(super) fn check(recording: &Arc<Recording>, wanted: Option<Codec>, frames: Frames) -> Result<(), Failure> {
+pub(super) fn check(
+    recording: &Arc<Recording>,
+    wanted: Option<Codec>,
+    frames: Frames,
+) -> Result<(), Failure> {
     let found = codec(recording);
     if let Some(wanted) = wanted
         && wanted != found
@@ -79,13 +83,22 @@ pub(super) fn copy(
         configuration(format!("--input: none of the frames {start} to {} is a key frame", end - 1))
     })?;
     if first > start {
-        control.notice(format!("warning: frames {start} to {} are left out: the first key frame is {first}", first - 1));
+        control.notice(format!(
+            "warning: frames {start} to {} are left out: the first key frame is {first}",
+            first - 1
+        ));
     }
     let caps = caps(recording, &mut reader, first)?;
     let file = file.try_clone().map_err(configuration)?;
     let muxer = Muxer::new(file, Layout::Whole).map_err(|why| Failure::new(Exit::Pipeline, why))?;
     muxer.begin(&caps);
-    let mut copier = Copier { recording, reader, pool: Pool::default(), units: Vec::new(), begin: recording.running_ns(first) };
+    let mut copier = Copier {
+        recording,
+        reader,
+        pool: Pool::default(),
+        units: Vec::new(),
+        begin: recording.running_ns(first),
+    };
     let (mut frame, mut frames, mut damaged) = (first, 0u64, 0usize);
     while frame < end {
         if frames.is_multiple_of(STEP) {
@@ -121,8 +134,10 @@ pub(super) fn copy(
 fn caps(recording: &Recording, reader: &mut Reader, first: usize) -> Result<gst::Caps, Failure> {
     let failed = |why: String| configuration(format!("--input: {why}"));
     let with_sets = |unit: &Vec<u8>| nal::detect(unit).is_some();
-    let unit = std::iter::once(first).chain(0..first).find_map(|frame| reader.unit(frame).ok().filter(with_sets));
-    let unit = unit.ok_or_else(|| failed("no parameter sets were found before the first key frame".into()))?;
+    let unit =
+        std::iter::once(first).chain(0..first).find_map(|frame| reader.unit(frame).ok().filter(with_sets));
+    let unit =
+        unit.ok_or_else(|| failed("no parameter sets were found before the first key frame".into()))?;
     let codec = codec(recording);
     let formats = match codec {
         Codec::H264 => "avc",

@@ -140,7 +140,9 @@ impl Options {
                 encoding.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
             if !given.is_empty() {
                 let given = given.join(", ");
-                return Err(Failure::usage(format!("{given}: nothing is encoded with --copy; leave one out")));
+                return Err(Failure::usage(format!(
+                    "{given}: nothing is encoded with --copy; leave one out"
+                )));
             }
             return Ok(How::Copy(self.codec));
         }
