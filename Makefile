@@ -19,7 +19,7 @@ all: build
 deps:
 	@scripts/install-deps.sh
 
-# What judges us in the tests: FFmpeg 9, PyAV, mpegts.js, nginx-rtmp, nats-py, mcap.
+# What judges us in the tests: FFmpeg 9, PyAV, mpegts.js, nginx-rtmp, nats-py, mcap, OpenCV.
 readers: deps
 	@scripts/install-readers.sh
 
@@ -27,7 +27,7 @@ readers: deps
 build: deps
 	$(CARGO) build --release --locked
 	@mkdir -p $(PLUGINS)
-	@cp -u $(patsubst %,target/release/libgst%.so,cvmmap flvh265) $(PLUGINS)/
+	@cp -u $(patsubst %,target/release/libgst%.so,cvmmap flvh265 zedsvo) $(PLUGINS)/
 	@echo 'export GST_PLUGIN_PATH=$(CURDIR)/$(PLUGINS)'
 
 demo: build
@@ -38,7 +38,7 @@ test: lint unit demo acceptance faults
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p gst-plugin-cvmmap -p gst-plugin-flvh265 --features static,capi,doc -- -D warnings
+	$(CARGO) clippy --locked -p gst-plugin-cvmmap -p gst-plugin-flvh265 -p gst-plugin-zedsvo --features static,capi,doc -- -D warnings
 
 unit: readers
 	$(CARGO) test --locked
@@ -71,7 +71,7 @@ fuzz: deps
 # Needs cargo-c, which is installed on the first use.
 install: deps
 	command -v cargo-cinstall >/dev/null || $(CARGO) install --locked cargo-c
-	$(CARGO) cinstall --release --locked -p gst-plugin-cvmmap -p gst-plugin-flvh265 --prefix=$(PREFIX) --libdir=$(LIBDIR)
+	$(CARGO) cinstall --release --locked -p gst-plugin-cvmmap -p gst-plugin-flvh265 -p gst-plugin-zedsvo --prefix=$(PREFIX) --libdir=$(LIBDIR)
 
 clean:
 	$(CARGO) clean

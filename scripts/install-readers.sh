@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MPL-2.0
 # Installs into target/readers what the tests judge us with: for FLV, FFmpeg and PyAV as Python wheels, since Debian 12's
 # FFmpeg knows no H.265 in FLV, and the FLV demuxer of mpegts.js; for the control plane, a NATS client with ZeroMQ, and
-# MCAP with the schemas of Foxglove. Quick when nothing is to be done; any change of this file installs anew.
+# MCAP with the schemas of Foxglove; for rectification, OpenCV. Quick when nothing is to be done; any change of this file installs anew.
 set -euo pipefail
 
 wheels=(
   imageio-ffmpeg==0.8.1 av==18.1.0
   nats-py==2.16.0 pyzmq==27.3.0
   mcap==1.6.0 mcap-protobuf-support==0.6.0 foxglove-schemas-protobuf==0.4.0
+  opencv-python-headless==4.14.0.94 numpy==2.4.6
 )
 modules=(mpegts.js@1.8.2 esbuild@0.28.2)
 

@@ -148,7 +148,7 @@ impl<'a> Attempt<'a> {
     /// Returns the number of frames in the file.
     fn run(mut self, control: &mut Control) -> Result<u64, Ended> {
         let bus = self.pipeline.bus().expect("pipelines have a bus");
-        let kinds = [gst::MessageType::Error, gst::MessageType::Eos];
+        let kinds = [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::Element];
         let started = self.pipeline.set_state(gst::State::Playing);
         let mut moved = (Instant::now(), 0);
         loop {
@@ -158,6 +158,7 @@ impl<'a> Attempt<'a> {
             control.progress(written.min(self.total), self.total);
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Error(error)) => return Err(self.judge(error)),
+                Some(gst::MessageView::Element(element)) => tell_damage(element, control),
                 Some(_) if written == 0 => return Err(self.nothing().into()),
                 Some(_) => {
                     self.take_down();
@@ -216,6 +217,17 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.take_down();
     }
+}
+
+/// Where the source had to leave frames out.
+fn tell_damage(message: &gst::message::Element, control: &mut Control) {
+    let Some(structure) = message.structure().filter(|structure| structure.name() == "zedsvosrc-damaged") else {
+        return;
+    };
+    let frame = |field| structure.get::<u64>(field).unwrap_or_default();
+    let (first, last) = (frame("first-frame"), frame("last-frame"));
+    let reason = structure.get::<String>("reason").unwrap_or_default();
+    control.notice(format!("warning: frames {first} to {last} are left out: {reason}"));
 }
 
 fn counted(pad: &gst::Pad) -> Arc<AtomicU64> {

@@ -32,6 +32,7 @@ pub fn init() {
         gst::init().unwrap();
         gstcvmmap::plugin_register_static().unwrap();
         gstflvh265::plugin_register_static().unwrap();
+        gstzedsvo::plugin_register_static().unwrap();
     });
 }
 
@@ -57,7 +58,7 @@ pub fn plugin_dir() -> &'static Path {
         let profile = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
         build
-            .args(["build", "--quiet", "-p", "gst-plugin-cvmmap", "-p", "gst-plugin-flvh265"])
+            .args(["build", "--quiet", "-p", "gst-plugin-cvmmap", "-p", "gst-plugin-flvh265", "-p", "gst-plugin-zedsvo"])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
@@ -66,7 +67,7 @@ pub fn plugin_dir() -> &'static Path {
         let dir = profile.join("gstreamer-1.0");
         std::fs::create_dir_all(&dir).unwrap();
         // Renamed into place, since tests of several binaries may do this.
-        for library in ["libgstcvmmap.so", "libgstflvh265.so"] {
+        for library in ["libgstcvmmap.so", "libgstflvh265.so", "libgstzedsvo.so"] {
             let temporary = dir.join(format!(".{}.tmp", std::process::id()));
             std::fs::copy(profile.join(library), &temporary).unwrap();
             std::fs::rename(temporary, dir.join(library)).unwrap();

@@ -149,3 +149,15 @@ pub fn mcap(file: &Path, bitstream: Option<&Path>) -> serde_json::Value {
     }
     json(&mut command)
 }
+
+/// What OpenCV makes of a factory calibration; see tests/readers/rectify.py for the files that `folder` has and gets.
+pub fn opencv(
+    conf: &Path,
+    resolution: &str,
+    (width, height): (u32, u32),
+    folder: &Path,
+) -> serde_json::Value {
+    let python = self::folder().join("venv/bin/python");
+    let size = [width, height].map(|length| length.to_string());
+    json(Command::new(python).arg(script("rectify.py")).arg(conf).arg(resolution).args(size).arg(folder))
+}

@@ -5,6 +5,7 @@
 //! - [`Recording`]: opens a file by its index, or by walking through it where that is missing or lies;
 //! - [`Reader`]: its access units, and from where on a frame can be decoded;
 //! - [`sensors`]: the IMU's samples;
+//! - [`calibration`] and [`rectify`]: factory calibration, rectification maps and a remap of planes;
 //! - [`nal`]: what the bitstream says of itself;
 //! - [`sample`]: access units as MP4 has them;
 //! - [`Writer`]: synthetic recordings.
@@ -29,12 +30,14 @@
 
 #![deny(unsafe_code)]
 
+pub mod calibration;
 mod container;
 mod error;
 pub mod header;
 pub mod nal;
 mod reader;
 mod recording;
+pub mod rectify;
 pub mod sample;
 pub mod sensors;
 pub mod writer;

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What is shared while a recording is open, between READY and PAUSED.
+//!
+//! Locks: each is held for single reads and writes, none while another is taken, nothing is pushed or posted under one.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use svo2::{Found, Recording};
+
+use super::seek::Seek;
+use super::timeline::Timeline;
+
+pub(super) struct Session {
+    pub timeline: Timeline,
+    /// Nothing is decoded.
+    pub encoded: bool,
+    /// Pictures that may be held to be shown backwards.
+    pub batch: usize,
+    /// Of the access units.
+    pub caps: gst::Caps,
+    pub out: Mutex<Out>,
+    /// A seek that the streaming thread has still to do.
+    pub pending: Mutex<Option<Seek>>,
+    /// Somebody asked for the end.
+    pub ends: AtomicBool,
+    pub stats: Mutex<Stats>,
+    /// Damaged frames that were told of.
+    pub told: Mutex<BTreeSet<usize>>,
+}
+
+/// What the outlet does with what comes.
+pub(super) struct Out {
+    /// As it is outside.
+    pub segment: gst::FormattedSegment<gst::ClockTime>,
+    pub seqnum: gst::Seqnum,
+    /// The segment has still to go out.
+    pub segment_due: bool,
+    /// Frames of the piece that go out, inclusive.
+    pub shown: Option<(usize, usize)>,
+    /// Pictures come forwards and go out backwards, those of a piece together.
+    pub reverse: bool,
+    pub held: Vec<(usize, gst::Buffer)>,
+    /// While the chain is drained and reset.
+    pub reset: Option<gst::Seqnum>,
+    pub discont: bool,
+    /// What downstream said last.
+    pub flow: Result<gst::FlowSuccess, gst::FlowError>,
+    /// The frame that went out last.
+    pub last: Option<usize>,
+}
+
+#[derive(Debug, Default, Clone)]
+pub(super) struct Stats {
+    pub frames: u64,
+    pub bytes: u64,
+    pub skipped: u64,
+    pub seeks: u64,
+    pub decoder: Option<String>,
+}
+
+impl Session {
+    pub fn new(timeline: Timeline, encoded: bool, caps: gst::Caps) -> Self {
+        /// Bytes of pictures that may be held.
+        const HELD: usize = 256 << 20;
+        let (width, height) = timeline.recording.size();
+        let picture = width as usize * height as usize * 3 / 2;
+        let mut segment = gst::FormattedSegment::new();
+        segment.set_duration(timeline.duration());
+        segment.set_position(gst::ClockTime::ZERO);
+        let out = Out {
+            segment,
+            seqnum: gst::Seqnum::next(),
+            segment_due: true,
+            shown: None,
+            reverse: false,
+            held: Vec::new(),
+            reset: None,
+            discont: true,
+            flow: Ok(gst::FlowSuccess::Ok),
+            last: None,
+        };
+        Self {
+            timeline,
+            encoded,
+            batch: (HELD / picture.max(1)).clamp(4, 64),
+            caps,
+            out: Mutex::new(out),
+            pending: Mutex::default(),
+            ends: AtomicBool::new(false),
+            stats: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    pub fn stats_structure(&self) -> gst::Structure {
+        let stats = self.stats.lock().unwrap().clone();
+        let recording = &self.timeline.recording;
+        let (found, why) = found(recording);
+        gst::Structure::builder("zedsvosrc-stats")
+            .field("frames", stats.frames)
+            .field("bytes", stats.bytes)
+            .field("damaged", recording.damaged() as u64)
+            .field("skipped", stats.skipped)
+            .field("seeks", stats.seeks)
+            .field("decoder", stats.decoder.unwrap_or_default())
+            .field("found", found)
+            .field("found-why", why)
+            .build()
+    }
+}
+
+/// `indexed` or `scanned`, and why.
+fn found(recording: &Recording) -> (&str, &str) {
+    match recording.found() {
+        Found::Indexed => ("indexed", ""),
+        Found::Scanned(why) => ("scanned", why),
+    }
+}
+
+/// What a recording says of itself.
+pub(super) fn info(recording: &Recording) -> gst::Structure {
+    let header = recording.header();
+    let (width, height) = recording.size();
+    let (found, _) = found(recording);
+    gst::Structure::builder("zedsvosrc-info")
+        .field("serial", recording.serial())
+        .field("sdk-version", &header.sdk_version)
+        .field("model", header.model)
+        .field("width", width / 2)
+        .field("height", height)
+        .field("fps", header.fps)
+        .field("codec", recording.codec().name())
+        .field("frames", recording.frames() as u64)
+        .field("first-unix-time", recording.unix_ns(0))
+        .field("last-unix-time", recording.unix_ns(recording.frames() - 1))
+        .field("damaged-frames", recording.damaged() as u64)
+        .field("found", found)
+        .build()
+}
