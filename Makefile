@@ -55,6 +55,7 @@ bench: build
 	$(CARGO) bench --locked --bench cvmmap
 	$(CARGO) bench --locked --bench control
 	$(CARGO) bench --locked --bench stream
+	$(CARGO) bench --locked --bench svo_to_mp4
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build

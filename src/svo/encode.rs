@@ -221,7 +221,8 @@ impl Drop for Attempt<'_> {
 
 /// Where the source had to leave frames out.
 fn tell_damage(message: &gst::message::Element, control: &mut Control) {
-    let Some(structure) = message.structure().filter(|structure| structure.name() == "zedsvosrc-damaged") else {
+    let Some(structure) = message.structure().filter(|structure| structure.name() == "zedsvosrc-damaged")
+    else {
         return;
     };
     let frame = |field| structure.get::<u64>(field).unwrap_or_default();

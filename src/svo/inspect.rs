@@ -48,7 +48,7 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
         Found::Indexed => None,
         Found::Scanned(why) => Some(why),
     };
-    let topics = recording.messages().map(|(topic, messages)| json!({"topic": topic, "messages": messages}));
+    let topics = recording.messages().map(|(topic, messages)| (topic.to_owned(), json!(messages)));
     json!({
         "file": path.display().to_string(),
         "bytes": bytes,
@@ -72,7 +72,7 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
         "gaps": gaps(recording),
         "damage": looked.damage(check),
         "imu": imu(recording),
-        "topics": topics.collect::<Vec<_>>(),
+        "topics": topics.collect::<serde_json::Map<_, _>>(),
     })
 }
 

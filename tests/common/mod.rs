@@ -58,7 +58,16 @@ pub fn plugin_dir() -> &'static Path {
         let profile = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
         build
-            .args(["build", "--quiet", "-p", "gst-plugin-cvmmap", "-p", "gst-plugin-flvh265", "-p", "gst-plugin-zedsvo"])
+            .args([
+                "build",
+                "--quiet",
+                "-p",
+                "gst-plugin-cvmmap",
+                "-p",
+                "gst-plugin-flvh265",
+                "-p",
+                "gst-plugin-zedsvo",
+            ])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
