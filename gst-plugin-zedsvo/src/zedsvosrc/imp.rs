@@ -239,22 +239,22 @@ impl ZedSvoSrc {
     fn post(&self, refusal: &Refusal) {
         match refusal {
             Refusal::Settings(text) => {
-                gst::element_imp_error!(self, gst::LibraryError::Settings, ["{text}"]);
+                gst::element_imp_error!(self, gst::LibraryError::Settings, ("{text}"));
             }
             Refusal::Codec(text) => {
-                gst::element_imp_error!(self, gst::StreamError::CodecNotFound, ["{text}"]);
+                gst::element_imp_error!(self, gst::StreamError::CodecNotFound, ("{text}"));
             }
             Refusal::File(error, location) => {
                 let text = format!("property 'location' = '{location}': {error}");
                 gst::debug!(CAT, imp = self, "{text}");
                 match error {
                     OpenError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
-                        gst::element_imp_error!(self, gst::ResourceError::NotFound, ["{text}"]);
+                        gst::element_imp_error!(self, gst::ResourceError::NotFound, ("{text}"));
                     }
                     OpenError::Io(_) => {
-                        gst::element_imp_error!(self, gst::ResourceError::OpenRead, ["{text}"]);
+                        gst::element_imp_error!(self, gst::ResourceError::OpenRead, ("{text}"));
                     }
-                    _ => gst::element_imp_error!(self, gst::StreamError::WrongType, ["{text}"]),
+                    _ => gst::element_imp_error!(self, gst::StreamError::WrongType, ("{text}")),
                 }
             }
         }
