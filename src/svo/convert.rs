@@ -79,7 +79,7 @@ pub struct Done {
     pub asked: RangeInclusive<usize>,
     /// Frames in the file.
     pub frames: u64,
-    /// Frames that are damaged, as far as was found; those that need them are missing as well.
+    /// Places where frames are damaged; those that need them are missing as well.
     pub damaged: usize,
     /// When the first and the last frame that was asked for were taken, in ns since 1970.
     pub unix_ns: [u64; 2],
@@ -147,6 +147,7 @@ pub(super) struct Written {
     pub encoder: Option<String>,
     pub size: (u32, u32),
     pub frames: u64,
+    pub damaged: usize,
 }
 
 /// `foo.mp4` beside `foo.svo2`.
@@ -190,7 +191,7 @@ pub fn convert(
     control.check()?;
     let bytes = claimed.publish(conversion.overwrite)?;
     let unix_ns = [*asked.start(), *asked.end()].map(|frame| recording.unix_ns(frame));
-    let Written { codec, encoder, size, frames } = written;
+    let Written { codec, encoder, size, frames, damaged } = written;
     let done = Done {
         input: input.to_owned(),
         output: output.to_owned(),
@@ -200,7 +201,7 @@ pub fn convert(
         size,
         asked,
         frames,
-        damaged: recording.damaged(),
+        damaged,
         unix_ns,
         scanned,
         elapsed: started.elapsed(),

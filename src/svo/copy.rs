@@ -3,8 +3,11 @@
 //! A recording's access units as they are, into MP4: nothing is decoded, and hardly anything looked at.
 
 use std::fs::File;
+use std::io;
 use std::ops::{Range, RangeInclusive};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use svo2::{Kind, Reader, Recording, nal, sample};
 
@@ -19,6 +22,8 @@ use crate::run::plan::Codec;
 const LOOK: usize = 4096;
 /// Frames from one look at the flag, and one word about progress, to the next.
 const STEP: u64 = 64;
+/// Bytes after which the disk is asked to write.
+const WRITEBACK: usize = 32 << 20;
 /// So many damaged places are told one by one.
 const TOLD: usize = 10;
 
@@ -90,6 +95,7 @@ pub(super) fn copy(
     }
     let caps = caps(recording, &mut reader, first)?;
     let file = file.try_clone().map_err(configuration)?;
+    let mut writeback = Writeback::start(&file).map_err(configuration)?;
     let muxer = Muxer::new(file, Layout::Whole).map_err(|why| Failure::new(Exit::Pipeline, why))?;
     muxer.begin(&caps);
     let mut copier = Copier {
@@ -97,6 +103,7 @@ pub(super) fn copy(
         reader,
         pool: Pool::default(),
         units: Vec::new(),
+        spare: Vec::new(),
         begin: recording.running_ns(first),
     };
     let (mut frame, mut frames, mut damaged) = (first, 0u64, 0usize);
@@ -107,6 +114,7 @@ pub(super) fn copy(
         }
         match copier.sample(frame) {
             Ok(sample) => {
+                writeback.grown(sample.size());
                 muxer.push(sample).map_err(configuration)?;
                 frames += 1;
                 frame += 1;
@@ -126,8 +134,9 @@ pub(super) fn copy(
         control.notice(format!("warning: {} more places are damaged", damaged - TOLD));
     }
     drop(muxer.finish().map_err(configuration)?);
+    writeback.finish().map_err(configuration)?;
     control.progress(total, total);
-    Ok(Written { codec: recording.codec().name(), encoder: None, size: recording.size(), frames })
+    Ok(Written { codec: recording.codec().name(), encoder: None, size: recording.size(), frames, damaged })
 }
 
 /// What the access units are to a muxer: by the parameter sets of the first, or of the first before it that has any.
@@ -159,6 +168,7 @@ struct Copier<'a> {
     reader: Reader,
     pool: Pool,
     units: Vec<Range<usize>>,
+    spare: Vec<u8>,
     /// Running time of the first frame: the file begins at 0.
     begin: u64,
 }
@@ -169,8 +179,7 @@ impl Copier<'_> {
         let mut unit = self.pool.take(located.len());
         located.read(&mut unit.bytes).map_err(|damage| damage.to_string())?;
         let kind = self.kind(frame, &unit.bytes)?;
-        let mut spare = self.pool.take(0);
-        sample::from_annex_b(&mut unit.bytes, &mut self.units, &mut spare.bytes)
+        sample::from_annex_b(&mut unit.bytes, &mut self.units, &mut self.spare)
             .map_err(|why| format!("frame {frame}: {why}"))?;
         let mut buffer = gst::Buffer::from_slice(unit);
         let writable = buffer.get_mut().expect("nobody else has it");
@@ -189,6 +198,40 @@ impl Copier<'_> {
         let begins = &unit[..unit.len().min(LOOK)];
         let kind = self.recording.classify(frame, begins).or_else(|_| self.recording.classify(frame, unit));
         kind.map_err(|damage| damage.to_string())
+    }
+}
+
+/// Has the disk write what is there while more is copied, so that little is left to wait for in the end.
+struct Writeback {
+    ask: SyncSender<()>,
+    thread: JoinHandle<io::Result<()>>,
+    /// Since it was asked last.
+    bytes: usize,
+}
+
+impl Writeback {
+    fn start(file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        let (ask, asked) = sync_channel(1);
+        let work = move || asked.iter().try_for_each(|()| file.sync_data());
+        let thread = std::thread::Builder::new().name("writeback".into()).spawn(work)?;
+        Ok(Self { ask, thread, bytes: 0 })
+    }
+
+    fn grown(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= WRITEBACK {
+            // It is at work; or it ended with an error, which is told in the end.
+            let _ = self.ask.try_send(());
+            self.bytes = 0;
+        }
+    }
+
+    /// # Errors
+    /// What the disk said, which it says only once.
+    fn finish(self) -> io::Result<()> {
+        drop(self.ask);
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of ours panicked")))
     }
 }
 

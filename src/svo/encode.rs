@@ -59,11 +59,11 @@ pub(super) fn encode(
         let attempt = Attempt::new(input, recording, &asked, encoding, factory, last, file);
         let ended = attempt.and_then(|attempt| attempt.run(control));
         match ended {
-            Ok(frames) => {
+            Ok((frames, damaged)) => {
                 let (width, height) = recording.size();
                 let size = even(width / 2, height);
                 let (codec, encoder) = (encoding.codec.name(), Some(factory.clone()));
-                return Ok(Written { codec, encoder, size, frames });
+                return Ok(Written { codec, encoder, size, frames, damaged });
             }
             Err(Ended::Failed(failure)) => return Err(failure),
             Err(Ended::Encoder(reason)) => {
@@ -145,12 +145,12 @@ impl<'a> Attempt<'a> {
         Ok(Self { pipeline, encoder, sink, input, file: Some(file), total, last, taken, written })
     }
 
-    /// Returns the number of frames in the file.
-    fn run(mut self, control: &mut Control) -> Result<u64, Ended> {
+    /// Returns the number of frames in the file, and of places where some were damaged.
+    fn run(mut self, control: &mut Control) -> Result<(u64, usize), Ended> {
         let bus = self.pipeline.bus().expect("pipelines have a bus");
         let kinds = [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::Element];
         let started = self.pipeline.set_state(gst::State::Playing);
-        let mut moved = (Instant::now(), 0);
+        let (mut moved, mut damaged) = ((Instant::now(), 0), 0);
         loop {
             let patience = if started.is_ok() { TICK } else { gst::ClockTime::ZERO };
             let message = bus.timed_pop_filtered(patience, &kinds);
@@ -158,11 +158,13 @@ impl<'a> Attempt<'a> {
             control.progress(written.min(self.total), self.total);
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Error(error)) => return Err(self.judge(error)),
-                Some(gst::MessageView::Element(element)) => tell_damage(element, control),
-                Some(_) if written == 0 => return Err(self.nothing().into()),
+                Some(gst::MessageView::Element(element)) => {
+                    damaged += usize::from(tell_damage(element, control))
+                }
+                Some(_) if written == 0 => return Err(self.nothing()),
                 Some(_) => {
                     self.take_down();
-                    return Ok(written);
+                    return Ok((written, damaged));
                 }
                 None if started.is_err() => return Err(Ended::Encoder("the pipeline does not start".into())),
                 None => (),
@@ -174,7 +176,7 @@ impl<'a> Attempt<'a> {
             }
             if written == 0 && !self.last {
                 if taken >= u64::from(PATIENCE) {
-                    return Err(Ended::Encoder(format!("nothing came out for {taken} frames that went in")));
+                    return Err(self.nothing());
                 }
                 if taken > 0 && moved.0.elapsed() > HANGS {
                     return Err(Ended::Encoder(format!("nothing came out for {taken} frames, it hangs")));
@@ -183,8 +185,15 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn nothing(&self) -> Failure {
-        configuration(format!("--input '{}': none of the frames can be decoded", self.input.display()))
+    /// Why nothing is in the file.
+    fn nothing(&self) -> Ended {
+        match self.taken.load(Ordering::Relaxed) {
+            0 => Ended::Failed(configuration(format!(
+                "--input '{}': none of the frames can be decoded",
+                self.input.display()
+            ))),
+            taken => Ended::Encoder(format!("nothing came out for {taken} frames that went in")),
+        }
     }
 
     /// Whose fault an error is.
@@ -219,16 +228,15 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Where the source had to leave frames out.
-fn tell_damage(message: &gst::message::Element, control: &mut Control) {
-    let Some(structure) = message.structure().filter(|structure| structure.name() == "zedsvosrc-damaged")
-    else {
-        return;
-    };
+/// Tells where the source had to leave frames out, if the message is about that.
+fn tell_damage(message: &gst::message::Element, control: &mut Control) -> bool {
+    let damage = message.structure().filter(|structure| structure.name() == "zedsvosrc-damaged");
+    let Some(structure) = damage else { return false };
     let frame = |field| structure.get::<u64>(field).unwrap_or_default();
     let (first, last) = (frame("first-frame"), frame("last-frame"));
     let reason = structure.get::<String>("reason").unwrap_or_default();
     control.notice(format!("warning: frames {first} to {last} are left out: {reason}"));
+    true
 }
 
 fn counted(pad: &gst::Pad) -> Arc<AtomicU64> {
