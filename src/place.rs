@@ -15,6 +15,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::tell;
+
 /// What a file is called until it is whole: behind its name.
 const PART: &str = ".part";
 
@@ -148,7 +150,8 @@ impl Place {
             Err(Errno::INVAL) => return Err(io::ErrorKind::AlreadyExists.into()),
             other => other?,
         }
-        self.sync_folder()
+        self.keep_name();
+        Ok(())
     }
 
     /// As [`publish`](Self::publish), in place of a file that may have the name.
@@ -157,10 +160,18 @@ impl Place {
     /// What the system says.
     pub fn replace(&self) -> io::Result<()> {
         rustix::fs::renameat(&self.folder, self.part(), &self.folder, &self.name)?;
-        self.sync_folder()
+        self.keep_name();
+        Ok(())
     }
 
-    /// So that the name outlives a power cut, as the file does.
+    /// The file has its name, so nothing fails any more.
+    fn keep_name(&self) {
+        if let Err(error) = self.sync_folder() {
+            tell::talk(format_args!("'{}' may lose its name in a power cut: {error}", self.path()));
+        }
+    }
+
+    /// So that the name outlives a power cut, as the file does. Not all file systems can.
     fn sync_folder(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.folder, ".", flags, Mode::empty()) {

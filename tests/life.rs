@@ -238,6 +238,33 @@ fn pausing_does_not_end_the_stream() {
 }
 
 #[test]
+fn a_wait_that_goes_on_through_a_pause_ends_in_no_frame_of_the_future() {
+    let _alone = alone();
+    for properties in ["", "idle-timeout=2000"] {
+        let target = unique("wait-paused");
+        let producer = sim(&target, "--fps 60");
+        let consumer = Consumer::playing(&format!("uri=cvmmap://{target} {properties}"));
+        let last = consumer.take(30).pop().unwrap();
+        // The source waits for a frame when the pause begins.
+        producer.signal(libc::SIGSTOP);
+        while consumer.sink.try_pull_sample(gst::ClockTime::from_mseconds(200)).is_some() {}
+        consumer.pipeline.set_state(gst::State::Paused).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        producer.signal(libc::SIGCONT);
+        std::thread::sleep(Duration::from_secs(1));
+        consumer.play();
+        let first = consumer.next();
+        let now = consumer.pipeline.current_running_time().unwrap();
+        assert!(first.pts > last.pts && first.pts <= now, "{first:?} at {now}");
+        assert!(first.flags.contains(gst::BufferFlags::DISCONT), "{first:?}");
+        let later = consumer.take(30);
+        all_whole(&later);
+        let elapsed = later[29].pts - first.pts;
+        assert!(elapsed > gst::ClockTime::from_mseconds(200), "time stands still: {elapsed}");
+    }
+}
+
+#[test]
 fn a_flush_ends_the_wait_at_once_and_the_stream_goes_on_after_it() {
     let _alone = alone();
     let target = unique("flush");

@@ -87,11 +87,15 @@ impl Player {
 
     /// The last frame that was shown before the stream ended.
     fn last_before_eos(&self) -> Shown {
+        self.wait_for_eos();
+        self.shown.try_iter().last().expect("a frame before the end")
+    }
+
+    fn wait_for_eos(&self) {
         let bus = self.pipeline.bus().unwrap();
         let patience = gst::ClockTime::from_nseconds(PATIENCE.as_nanos() as u64);
         let end = bus.timed_pop_filtered(patience, &[gst::MessageType::Eos, gst::MessageType::Error]);
         assert_eq!(end.expect("the end").type_(), gst::MessageType::Eos);
-        self.shown.try_iter().last().expect("a frame before the end")
     }
 
     fn stat(&self, field: &str) -> u64 {
@@ -206,6 +210,25 @@ fn stream_time_is_the_producers_from_the_first_frame_through_loops() {
 }
 
 #[test]
+fn the_largest_numbers_are_no_end_and_end_nothing() {
+    let nats = Nats::start();
+    let target = unique("no-end");
+    let _producer = Producer::start(&target, &nats.url(), "--fps 25 --finite 1 --loop --no-end");
+    let player = Player::playing(&target, &nats.url());
+    assert_eq!(player.pipeline.query_duration::<gst::ClockTime>(), None);
+    let shown: Vec<Shown> = (0..60).map(|_| player.next()).collect();
+    assert!(shown.iter().any(|shown| shown.count == 25), "the frame of the largest number");
+    assert!(shown.windows(2).all(|pair| pair[0].running < pair[1].running), "{shown:?}");
+    for (to, count) in [(9_000, 25), (400, 10)] {
+        player.forget();
+        assert!(player.seek(MS * to), "{to}");
+        // It loops each second: what was shown before the seek may be in the channel.
+        wait_for("the landing", || player.next().count == count);
+    }
+    player.next();
+}
+
+#[test]
 fn what_cannot_be_sought_is_refused_and_the_stream_goes_on() {
     let mut nats = Nats::start();
     let target = unique("refused");
@@ -279,6 +302,33 @@ fn a_live_producer_is_not_sought_and_keeps_its_segment() {
 }
 
 #[test]
+fn the_segment_of_a_replay_goes_with_it() {
+    let nats = Nats::start();
+    let target = unique("goes");
+    let mut producer = replay(&nats, &target, "--loop");
+    let player = Player::playing(&target, &nats.url());
+    assert!(player.seek(MS * 15_000));
+    wait_for("the landing", || player.next().stream >= MS * 15_000);
+    player.pipeline.set_state(gst::State::Paused).unwrap();
+    producer.tell("quit");
+    producer.wait_for_done("quit");
+    drop(producer);
+    let _live = Producer::start(&target, &nats.url(), "--fps 25");
+    let is_live = || {
+        let info = player.source.property::<Option<gst::Structure>>("source-info");
+        info.is_some_and(|info| info.get("source-kind") == Ok("live"))
+    };
+    wait_for("the other source", is_live);
+    player.forget();
+    player.pipeline.set_state(gst::State::Playing).unwrap();
+    // The sink may still hold a frame of before the pause.
+    wait_for("time that is nobody's timeline", || {
+        let shown = player.next();
+        shown.stream == shown.running
+    });
+}
+
+#[test]
 fn a_seek_in_paused_is_where_playing_begins() {
     let nats = Nats::start();
     let target = unique("paused");
@@ -296,6 +346,38 @@ fn a_seek_in_paused_is_where_playing_begins() {
     // The replay went on meanwhile.
     assert!(first.discont && first.stream >= MS * 10_000, "{first:?}");
     assert_eq!(first.stream, MS * first.count * FRAME_MS);
+}
+
+#[test]
+fn a_seek_before_the_first_frame_pushes_no_segment_before_caps() {
+    let nats = Nats::start();
+    let target = unique("paused-first");
+    let _producer = replay(&nats, &target, "--loop");
+    let player = Player::new(&target, &nats.url(), "");
+    let pad = player.source.static_pad("src").unwrap();
+    let (send, early) = std::sync::mpsc::channel();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+        let segment = info.event().is_some_and(|event| event.type_() == gst::EventType::Segment);
+        if segment && pad.current_caps().is_none() {
+            let _ = send.send(());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    player.pipeline.set_state(gst::State::Paused).unwrap();
+    wait_for("the source info", || player.source.property::<Option<gst::Structure>>("source-info").is_some());
+    let to = gst::event::Seek::new(
+        1.0,
+        gst::SeekFlags::FLUSH,
+        gst::SeekType::Set,
+        MS * 10_000,
+        gst::SeekType::None,
+        gst::ClockTime::NONE,
+    );
+    assert!(player.source.send_event(to));
+    assert_eq!(player.source.query_position::<gst::ClockTime>(), Some(MS * 10_000));
+    player.pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(player.next().stream >= MS * 10_000);
+    assert_eq!(early.try_iter().count(), 0, "segments before caps");
 }
 
 #[test]
@@ -326,6 +408,35 @@ fn a_stop_at_the_end_is_the_end_whether_a_loop_or_silence_follows() {
         let last = player.last_before_eos();
         assert!(last.stream >= MS * 2_000 && last.stream <= MS * 3_020, "{args}: {last:?}");
     }
+}
+
+#[test]
+fn a_stop_behind_the_end_is_the_end_where_the_producer_leaves_at_its_own() {
+    let nats = Nats::start();
+    let target = unique("stop-leaves");
+    let mut producer = Producer::start(&target, &nats.url(), "--fps 25 --finite 10");
+    let player = Player::playing(&target, &nats.url());
+    let (start, stop) = (gst::SeekType::Set, gst::SeekType::Set);
+    player.pipeline.seek(1.0, gst::SeekFlags::FLUSH, start, MS * 9_000, stop, MS * 10_020).unwrap();
+    producer.wait_for_done("end");
+    // Long before it would count as stalled.
+    producer.tell("quit");
+    let last = player.last_before_eos();
+    assert!(last.stream >= MS * 9_000 && last.stream <= MS * 10_020, "{last:?}");
+}
+
+#[test]
+fn a_landing_on_the_last_frame_that_never_comes_is_the_end() {
+    let nats = Nats::start();
+    let target = unique("stop-mute");
+    let mut producer = replay(&nats, &target, "");
+    let player = Player::playing(&target, &nats.url());
+    // It answers, and shows nothing.
+    producer.tell("pause");
+    producer.wait_for_done("pause");
+    let (start, stop) = (gst::SeekType::Set, gst::SeekType::Set);
+    player.pipeline.seek(1.0, gst::SeekFlags::FLUSH, start, MS * 20_000, stop, MS * 20_020).unwrap();
+    player.wait_for_eos();
 }
 
 #[test]

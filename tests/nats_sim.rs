@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 const UNSUPPORTED: u64 = 3;
 const INVALID_PAYLOAD: u64 = 4;
 const OUT_OF_RANGE: u64 = 5;
+const TIMEOUT: u64 = 6;
 
 /// A simulator that answers.
 struct Sim {
@@ -116,6 +117,27 @@ fn a_reset_by_request_restarts_the_count_and_is_no_event() {
     wait_for("the count to begin anew", || sim.published().count < 20);
     sim.process.signal(libc::SIGINT);
     wait_for("OFFLINE", || events(&seen) == [2]);
+}
+
+#[test]
+fn a_seek_that_was_refused_for_its_time_is_not_done_later() {
+    let nats = Nats::start();
+    // Busy for longer than a request may take, between moments in which it looks at them.
+    let sim = Sim::start(&nats.url(), "--fps 20 --replay 600 --fault slow@1+1=1500");
+    let mut refused = None;
+    wait_for("a seek that comes too late", || {
+        let before = sim.published().count;
+        let answer = sim.seek(u64::from(before + 300) * 50_000_000);
+        // One that comes in time is done with the next frame.
+        if let Some(landed) = answer["landed_frame_count"].as_u64().filter(|_| answer["error"] == 0) {
+            wait_for("the landing", || u64::from(sim.published().count) >= landed);
+        }
+        refused = (answer["error"] == TIMEOUT).then_some(before);
+        refused.is_some()
+    });
+    let before = refused.unwrap();
+    wait_for("frames after it", || sim.published().count >= before + 3);
+    assert!(sim.published().count < before + 200, "{} after {before}", sim.published().count);
 }
 
 #[test]

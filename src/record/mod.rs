@@ -26,7 +26,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -88,6 +88,8 @@ type BodySource = Box<dyn Fn() -> Box<dyn Send> + Send + Sync>;
 struct Slot {
     format: Format,
     state: Mutex<State>,
+    /// A file was made, or given up.
+    made: Condvar,
 }
 
 #[derive(Debug)]
@@ -111,7 +113,7 @@ enum Phase {
 impl Slot {
     fn new(format: Format) -> Arc<Self> {
         let state = State { phase: Phase::Idle, last: Status::unused(format) };
-        Arc::new(Self { format, state: Mutex::new(state) })
+        Arc::new(Self { format, state: Mutex::new(state), made: Condvar::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -132,6 +134,23 @@ impl Slot {
                 *stopped = true;
                 Some(path.clone())
             }
+            _ => None,
+        }
+    }
+
+    /// There is no file, and is not to be.
+    fn give_back(&self) {
+        self.lock().phase = Phase::Idle;
+        self.made.notify_all();
+    }
+
+    /// Waits until no file is being made; its name where that takes longer.
+    fn wait_for_start(&self, deadline: Instant) -> Option<String> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let starting = |state: &mut State| matches!(state.phase, Phase::Starting { .. });
+        let waited = self.made.wait_timeout_while(self.lock(), patience, starting);
+        match &waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0.phase {
+            Phase::Starting { path, .. } => Some(path.clone()),
             _ => None,
         }
     }
@@ -213,7 +232,7 @@ impl Recorder {
         slot.reserve(path)?;
         let started = self.begin(slot, path, max_bytes, open);
         if started.is_err() {
-            slot.lock().phase = Phase::Idle;
+            slot.give_back();
         }
         started?;
         Ok(self.status(format))
@@ -245,6 +264,7 @@ impl Recorder {
                 return Err(if ended { ending() } else { stopped() });
             }
             state.phase = Phase::Active(recording);
+            slot.made.notify_all();
         }
         self.active.fetch_add(1, Ordering::AcqRel);
         self.tell(slot.format, Notice::Started(path));
@@ -406,9 +426,15 @@ impl Recorder {
 
     fn finish_within(&self, drains: Duration, ends: Duration) {
         self.close();
+        let drained = Instant::now() + drains;
+        for slot in &self.slots {
+            if let Some(path) = slot.wait_for_start(drained) {
+                let why = format!("the disk does not take the beginning of '{path}'");
+                self.tell(slot.format, Notice::Failed(why));
+            }
+        }
         let recordings: Vec<_> =
             self.slots.iter().filter_map(|slot| Some((slot.format, slot.recording()?))).collect();
-        let drained = Instant::now() + drains;
         for (_, recording) in &recordings {
             if !recording.wait(drained) {
                 recording.queue.abandon();
@@ -585,6 +611,31 @@ mod tests {
         let status = rig.recorder.status(Format::Mp4);
         assert_eq!((status.written, status.counts.dropped), (1, 4));
         assert!(rig.folder.path().join("a.mp4").exists());
+    }
+
+    #[test]
+    fn the_end_waits_for_a_start_that_is_under_way() {
+        let rig = rig(10);
+        let part = rig.folder.path().join("b.mcap.part");
+        let (go, gone) = channel();
+        let mut gone = Some(gone);
+        let open: Opener = Box::new(move |_| {
+            let _ = gone.take().expect("there is one file").recv();
+            Err("it is too late".into())
+        });
+        std::thread::scope(|scope| {
+            let start = scope.spawn(|| rig.recorder.start_with(Format::Mcap, "b.mcap", 1000, open));
+            wait_for("the file to be made", || part.exists());
+            let end = scope.spawn(|| {
+                rig.recorder.finish_within(Duration::from_secs(30), Duration::from_millis(20));
+                part.exists()
+            });
+            wait_for("the end to begin", || rig.recorder.ended.load(Ordering::Acquire));
+            std::thread::sleep(Duration::from_millis(50));
+            go.send(()).unwrap();
+            assert!(!end.join().unwrap(), "a part was left behind");
+            start.join().unwrap().unwrap_err();
+        });
     }
 
     #[test]

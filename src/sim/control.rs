@@ -177,7 +177,8 @@ impl SourceHandler for Desk {
             let message = format!("{target_ns} is not within 0 to {}", replay.end());
             Refusal::new(ErrorCode::OutOfRange, message)
         })?;
-        let (reply, landed) = sync_channel(1);
+        // No room: whoever answers knows that it was taken.
+        let (reply, landed) = sync_channel(0);
         self.command(Command::Seek(sample, reply))?;
         landed.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
             let message = format!("the simulator was busy for {} ms", ANSWERS_WITHIN.as_millis());

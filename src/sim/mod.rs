@@ -570,9 +570,11 @@ impl Simulator {
             Command::Seek(sample, landed) => {
                 let Some(replay) = self.plan.replay else { return };
                 // Frames of a recording have their places in it as their counts.
-                (self.sample, self.count) = (sample, sample as u32);
-                // Who asked may have given up.
-                let _ = landed.try_send(FrameId { count: self.count, timestamp_ns: replay.stamp(sample) });
+                let frame = FrameId { count: sample as u32, timestamp_ns: replay.stamp(sample) };
+                // Who asked may have given up, and said so.
+                if landed.send(frame).is_ok() {
+                    (self.sample, self.count) = (sample, frame.count);
+                }
             }
         }
     }

@@ -34,8 +34,10 @@ class Replay:
 
     last_count = last_stamp = 0
 
-    def __init__(self, seconds, fps, loop, counts_on):
+    def __init__(self, seconds, fps, loop, counts_on, no_end):
         self.stamps = [frame * 1_000_000_000 // fps for frame in range(int(seconds * fps) + 1)]
+        if no_end:
+            self.stamps[-1] = (1 << 64) - 1
         self.loop, self.counts_on = loop, counts_on
         self.count = self.at = 0
 

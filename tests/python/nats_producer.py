@@ -50,6 +50,7 @@ def arguments():
         action="store_true",
         help="a seek leaves the frame count alone; default: it is the sample's number",
     )
+    parser.add_argument("--no-end", action="store_true", help="the replay's last stamp is the largest number there is")
     parser.add_argument("--bodies", type=int, default=0, metavar="N", help="so many in a packet for each frame")
     parser.add_argument("--joints", type=int, choices=wire.JOINTS, default=38)
     parser.add_argument(
@@ -83,7 +84,8 @@ class Producer:
         self.options = options
         self.target = Target(options.target)
         finite = options.finite is not None
-        self.source = Replay(options.finite, options.fps, options.loop, options.counts_on) if finite else Live()
+        kinds = (options.loop, options.counts_on, options.no_end)
+        self.source = Replay(options.finite, options.fps, *kinds) if finite else Live()
         self.answers = Answers(self.target.key, self.source, options.dialect, options.bodies > 0)
         self.publisher = Publisher(self.target)
         self.client = None

@@ -18,7 +18,7 @@ use super::imp::CvMmapSrc;
 /// Name of the custom meta, and of its structure.
 pub const BODIES_META: &str = "GstCvMmapBodiesMeta";
 
-/// Packets that wait for their frames: more than eight seconds at 30 a second, 7 MB of eight bodies each.
+/// Packets that wait for frames to come: more than eight seconds at 30 a second, 7 MB of eight bodies each.
 const KEPT: usize = 256;
 /// Frames that went out without a packet, to tell whose packet came late.
 const REMEMBERED: usize = 64;
@@ -61,6 +61,8 @@ pub(super) struct Bodies {
     pub counts: Counts,
     /// Oldest first.
     waiting: VecDeque<(Instant, BodyPacket)>,
+    /// Frames that are there and wait, as they were counted last: each may find its packet.
+    frames: usize,
     /// Frames that went out without a packet, oldest first.
     bare: VecDeque<FrameId>,
     last: Option<FrameId>,
@@ -83,14 +85,16 @@ impl Bodies {
             self.counts.late += 1;
             return;
         }
-        if self.waiting.len() == KEPT {
+        while self.waiting.len() >= KEPT + self.frames {
             self.waiting.pop_front();
             self.counts.unmatched += 1;
         }
         self.waiting.push_back((now, packet));
     }
 
-    pub fn has(&self, frame: &FrameId) -> bool {
+    /// Whether a frame's packet is there; `frames` wait, and it is one of them.
+    pub fn has(&mut self, frame: &FrameId, frames: usize) -> bool {
+        self.frames = frames;
         self.waiting.iter().any(|(_, packet)| is_of(packet, frame))
     }
 
@@ -206,7 +210,7 @@ mod tests {
             bodies.insert(packet(count, u64::from(count) * 10), now);
         }
         assert_eq!(bodies.take(frame(3, 77)), None, "the same count, another time");
-        assert!(bodies.has(&frame(3, 30)));
+        assert!(bodies.has(&frame(3, 30), 1));
         // Frames 1 and 2 were dropped.
         assert_eq!(bodies.take(frame(3, 30)).unwrap().header.frame_count, 3);
         assert_eq!(bodies.take(frame(4, 0)).unwrap().header.frame_count, 4, "no time known");
@@ -239,6 +243,15 @@ mod tests {
         }
         assert_eq!(bodies.waiting.len(), KEPT);
         assert_eq!(counts(&bodies), [18_000, 0, 0, 18_000 - KEPT as u64]);
+        // One that has none holds up those behind it, whose packets come.
+        assert!(!bodies.has(&frame(18_000, 0), 600));
+        for count in 18_001..18_601 {
+            bodies.insert(packet(count, 0), now);
+        }
+        assert!(bodies.has(&frame(18_001, 0), 600) && bodies.waiting.len() <= KEPT + 600);
+        assert!(bodies.has(&frame(18_600, 0), 1));
+        bodies.insert(packet(18_601, 0), now);
+        assert_eq!(bodies.waiting.len(), KEPT + 1);
         let marks: Vec<_> = std::iter::from_fn(|| bodies.mark()).take(2 * MAX_UNREAD).collect();
         assert_eq!((marks.len(), bodies.counts.untold), (MAX_UNREAD, 1));
         drop(marks);

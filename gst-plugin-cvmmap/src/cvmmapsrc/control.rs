@@ -76,7 +76,8 @@ impl SourceInfo {
         let info = &self.0;
         let finite = names::SOURCE_KINDS.name(info.source_kind) == Some("finite");
         let span = info.timeline_end_ns.saturating_sub(info.timeline_start_ns);
-        let duration = [info.duration_ns, span].into_iter().find(|ns| *ns > 0);
+        // 0 is none, and so is what GStreamer has no number for: some say "no end" by the largest.
+        let duration = [info.duration_ns, span].into_iter().find(|ns| (1..i64::MAX as u64).contains(ns));
         (finite || self.can_seek()).then_some(Timeline { start: info.timeline_start_ns, duration })
     }
 
@@ -392,6 +393,11 @@ mod tests {
         assert_eq!(info(1, 0).timeline(), None);
         assert_eq!(info(1, flags::CAN_SEEK).timeline(), timeline);
         assert_eq!(info(2, 0).timeline(), timeline);
+        let mut endless = info(2, 0);
+        endless.0.duration_ns = u64::MAX;
+        assert_eq!(endless.timeline(), timeline);
+        endless.0.timeline_end_ns = u64::MAX;
+        assert_eq!(endless.timeline(), Some(Timeline { start: 5, duration: None }));
         assert!(!info(2, flags::AUTO_LOOP).can_seek());
         let structure = info(2, flags::CAN_SEEK | 0x8000).structure();
         assert_eq!(structure.get("source-kind"), Ok("finite"));

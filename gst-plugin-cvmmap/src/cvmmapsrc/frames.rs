@@ -159,8 +159,17 @@ impl CvMmapSrc {
                 gst::element_imp_error!(self, gst::ResourceError::Read, ("{error}"));
                 gst::FlowError::Error
             })?;
+            let paused = self.has_paused(s);
             match event {
                 Event::Woken => self.woken()?,
+                // The wait goes on. What comes in PAUSED is of no use: the clock runs, and running time does not.
+                Event::Arrival(arrival) if !self.playing.load(Ordering::Acquire) => {
+                    since = Instant::now();
+                    if arrival.reset {
+                        self.count_fell(s, arrival.frame);
+                    }
+                }
+                Event::TimedOut if paused => since = Instant::now(),
                 Event::TimedOut if idle.is_some_and(|idle| left(idle).is_zero()) => {
                     gst::info!(CAT, imp = self, "no frame for {:?}: EOS", since.elapsed());
                     self.stats.lock().unwrap().counters = s.reader.counters();
@@ -168,21 +177,7 @@ impl CvMmapSrc {
                     return Err(gst::FlowError::Eos);
                 }
                 Event::TimedOut => {
-                    let counters = s.reader.counters();
-                    self.stats.lock().unwrap().counters = counters;
-                    self.check_label(s, &counters);
-                    let silent = self.telling.lock().unwrap().state() == Some(State::Stalled);
-                    if silent || stall.is_some_and(|stall| left(stall).is_zero()) {
-                        if !self.seeking.is_under_way() && self.is_spent(s) {
-                            gst::info!(CAT, imp = self, "nothing more comes before the stop position: EOS");
-                            return Err(gst::FlowError::Eos);
-                        }
-                        let gone = !s.reader.segment_exists();
-                        self.tell(|telling| telling.silent(gone));
-                        if gone {
-                            self.forget_source();
-                        }
-                    }
+                    self.nothing_came(s, stall.is_some_and(|stall| left(stall).is_zero()))?;
                 }
                 Event::Arrival(arrival) => {
                     self.arrived(s, &arrival)?;
@@ -196,6 +191,39 @@ impl CvMmapSrc {
                 }
             }
         }
+    }
+
+    /// A wait ended without a frame; `stalled`: it is not only between two of them.
+    fn nothing_came(&self, s: &mut Streaming, stalled: bool) -> Result<(), gst::FlowError> {
+        let counters = s.reader.counters();
+        self.stats.lock().unwrap().counters = counters;
+        self.check_label(s, &counters);
+        let state = self.telling.lock().unwrap().state();
+        let quiet = matches!(state, Some(State::Stalled | State::Offline | State::Waiting));
+        // What waits for its bodies has still to go out.
+        if (stalled || quiet) && s.ready.is_empty() && !self.seeking.is_under_way() && self.is_spent(s) {
+            gst::info!(CAT, imp = self, "nothing more comes before the stop position: EOS");
+            return Err(gst::FlowError::Eos);
+        }
+        if stalled || state == Some(State::Stalled) {
+            let gone = !s.reader.segment_exists();
+            self.tell(|telling| telling.silent(gone));
+            if gone {
+                self.forget_source();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was a pause since this was asked last, or still is; what was held then is of no use any more.
+    pub(super) fn has_paused(&self, s: &mut Streaming) -> bool {
+        let playing = self.playing.load(Ordering::Acquire);
+        let paused = self.paused.swap(false, Ordering::AcqRel) || !playing;
+        if paused {
+            self.seeking.await_from_now();
+            s.start_afresh();
+        }
+        paused
     }
 
     /// Frames arrive, and none is good: told once, until one is.
@@ -240,14 +268,14 @@ impl CvMmapSrc {
         let front = s.ready.front()?;
         let waits = s.settings.body_wait().is_some_and(|wait| front.arrived.elapsed() < wait);
         let held: usize = s.ready.iter().map(|snapshot| snapshot.buffer.size()).sum();
-        if waits && held <= MAX_READY && !self.has_bodies(&front.frame) {
+        if waits && held <= MAX_READY && !self.has_bodies(&front.frame, s.ready.len()) {
             return None;
         }
         s.ready.pop_front()
     }
 
-    fn has_bodies(&self, frame: &FrameId) -> bool {
-        let here = || self.bodies.lock().unwrap().has(frame);
+    fn has_bodies(&self, frame: &FrameId, waiting: usize) -> bool {
+        let here = || self.bodies.lock().unwrap().has(frame, waiting);
         if here() {
             return true;
         }

@@ -53,6 +53,8 @@ pub struct CvMmapSrc {
     pub(super) source_info: Mutex<Option<SourceInfo>>,
     pub(super) bodies: Mutex<Bodies>,
     pub(super) seeking: Seeking,
+    /// The base class has a segment of the producer's timeline.
+    pub(super) placed: AtomicBool,
     /// Between PAUSED and PLAYING, where a live source reads.
     pub(super) playing: AtomicBool,
     /// Between `unlock` and `unlock_stop`.
@@ -142,9 +144,9 @@ impl ElementImpl for CvMmapSrc {
         }
         let result = self.parent_change_state(transition);
         if transition == gst::StateChange::PlayingToPaused {
-            self.playing.store(false, Ordering::Release);
-            // The base class does not unlock for this.
+            // The base class does not unlock for this: a wait for a frame goes on.
             self.paused.store(true, Ordering::Release);
+            self.playing.store(false, Ordering::Release);
         }
         let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
         if failed || transition == gst::StateChange::PausedToReady {
@@ -282,8 +284,8 @@ impl PushSrcImpl for CvMmapSrc {
         let Some(mut streaming) = self.streaming.lock().unwrap().take() else {
             return Err(gst::FlowError::Flushing);
         };
-        let [flushed, paused] = [&self.flushed, &self.paused].map(|flag| flag.swap(false, Ordering::AcqRel));
-        if flushed || paused {
+        let flushed = self.flushed.swap(false, Ordering::AcqRel);
+        if !self.has_paused(&mut streaming) && flushed {
             streaming.start_afresh();
         }
         if flushed {
@@ -321,6 +323,7 @@ impl CvMmapSrc {
         *self.telling.lock().unwrap() = Telling::default();
         self.bodies.lock().unwrap().restart();
         self.seeking.reset();
+        self.placed.store(false, Ordering::Release);
         self.open_control(&settings)?;
         *self.waker.lock().unwrap() = Some(reader.waker());
         *self.stats.lock().unwrap() = Stats::default();

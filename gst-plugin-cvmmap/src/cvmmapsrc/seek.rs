@@ -32,6 +32,8 @@ const NOTICED_WITHIN: Duration = Duration::from_millis(200);
 const SLACK_NS: u64 = 150_000_000;
 /// After this any frame is taken, whatever its stamp.
 const LANDED_WITHIN: Duration = Duration::from_secs(1);
+/// After this no frame of the landing comes any more; slow producers have less than a frame a second.
+const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 /// How far behind the target a sample may be that is the first at or after it.
 const SPARSE_NS: u64 = 2_000_000_000;
 /// Frames that are kept while the producer was asked: pictures are large, access units are not.
@@ -54,15 +56,19 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
+    fn at(&self, running: gst::ClockTime) -> gst::ClockTime {
+        self.stream.saturating_add(running).saturating_sub(self.running)
+    }
+
     /// How far a frame of stream time `stream` is from where this mapping has it.
     fn error(&self, running: gst::ClockTime, stream: gst::ClockTime) -> gst::ClockTime {
-        let mapped = (self.stream + running).saturating_sub(self.running);
+        let mapped = self.at(running);
         if mapped > stream { mapped - stream } else { stream - mapped }
     }
 
     /// Whether the frame at `running` is not to be shown any more.
     pub fn is_past_stop(&self, running: gst::ClockTime) -> bool {
-        self.stop.is_some_and(|stop| (self.stream + running).saturating_sub(self.running) >= stop)
+        self.stop.is_some_and(|stop| self.at(running) >= stop)
     }
 
     /// PTS are running time, so the segment begins where it is based.
@@ -72,7 +78,7 @@ impl Mapping {
         segment.set_base(self.running);
         segment.set_position(self.running);
         segment.set_time(self.stream);
-        segment.set_stop(self.stop.map(|stop| self.running + stop.saturating_sub(self.stream)));
+        segment.set_stop(self.stop.map(|stop| self.running.saturating_add(stop.saturating_sub(self.stream))));
         segment.upcast()
     }
 }
@@ -82,6 +88,10 @@ impl Mapping {
 struct Span {
     /// Stream time.
     stop: Option<gst::ClockTime>,
+    /// Of the timeline, as it was when it was sought: a producer that goes at its end takes it along.
+    end: Option<gst::ClockTime>,
+    /// What was landed on.
+    landed: Option<gst::ClockTime>,
     /// Of the last frame.
     reached: Option<gst::ClockTime>,
 }
@@ -89,15 +99,16 @@ struct Span {
 impl Span {
     /// A frame that no seek of ours landed on; `true`: it is of another round, so that the stop was passed unseen.
     fn reach(&mut self, stream: gst::ClockTime) -> bool {
-        let fell = self.reached.replace(stream).is_some_and(|reached| stream < reached);
+        // Less is a stamp that was put right, or a frame that was on its way.
+        let fell = self.reached.replace(stream).is_some_and(|reached| stream.saturating_add(JUMP) < reached);
         fell && self.stop.is_some()
     }
 
     /// Whether the next frame would be past the stop, or past the end where that comes first.
     fn is_spent(&self, duration: Option<gst::ClockTime>, interval: Option<gst::ClockTime>) -> bool {
-        let Some((stop, reached)) = self.stop.zip(self.reached) else { return false };
-        let end = duration.map_or(stop, |duration| stop.min(duration));
-        reached + interval.unwrap_or(LAST_STEP) >= end
+        let Some((stop, reached)) = self.stop.zip(self.reached.or(self.landed)) else { return false };
+        let end = duration.or(self.end).map_or(stop, |end| stop.min(end));
+        reached.saturating_add(interval.unwrap_or(LAST_STEP)) >= end
     }
 }
 
@@ -154,8 +165,11 @@ pub(super) struct Landing {
     frame: FrameId,
     asked: Instant,
     answered: Instant,
+    /// Since when its frame could come: since the answer, or since PLAYING.
+    awaited: Instant,
     /// Stream time.
     stop: Option<gst::ClockTime>,
+    timeline: Timeline,
 }
 
 impl Landing {
@@ -168,6 +182,11 @@ impl Landing {
         let behind = frame.timestamp_ns.checked_sub(self.frame.timestamp_ns);
         behind.is_some_and(|behind| behind <= since + since / 4 + SLACK_NS)
             || arrived.duration_since(self.answered) > LANDED_WITHIN
+    }
+
+    fn span(&self) -> Span {
+        let landed = self.timeline.stream_time(self.frame.timestamp_ns);
+        Span { stop: self.stop, end: self.timeline.end(), landed: Some(landed), reached: None }
     }
 
     fn is(&self, frame: &FrameId) -> bool {
@@ -224,7 +243,18 @@ impl Seeking {
 
     /// A count that falls now fell since we sought.
     pub fn is_under_way(&self) -> bool {
-        !matches!(self.phase(), Phase::None)
+        match self.phase() {
+            Phase::None => false,
+            Phase::Asking { .. } => true,
+            Phase::Landed(landing) => landing.awaited.elapsed() <= OVERDUE_AFTER,
+        }
+    }
+
+    /// Nothing came in PAUSED.
+    pub fn await_from_now(&self) {
+        if let Phase::Landed(landing) = &mut self.now.lock().unwrap().phase {
+            landing.awaited = Instant::now();
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -243,7 +273,7 @@ impl Seeking {
         }
         if let Phase::Landed(landing) = &new {
             // Of it from now on, though its frame may never come.
-            now.span = Span { stop: landing.stop, reached: None };
+            now.span = landing.span();
         }
         now.phase = new;
         true
@@ -324,8 +354,7 @@ fn wanted(seek: &gst::event::Seek, timeline: Timeline) -> Result<Wanted, String>
     let (gst::SeekType::Set, Some(start)) = (start_type, start) else {
         return Err(format!("start type {start_type:?}: only a position from the start"));
     };
-    let end = timeline.duration.map(gst::ClockTime::from_nseconds);
-    if let Some(end) = end.filter(|end| start > *end) {
+    if let Some(end) = timeline.end().filter(|end| start > *end) {
         return Err(format!("position {start} is outside the timeline of 0:00:00.000000000 to {end}"));
     }
     let stop = match (stop_type, stop) {
@@ -336,6 +365,18 @@ fn wanted(seek: &gst::event::Seek, timeline: Timeline) -> Result<Wanted, String>
         return Err(format!("stop {stop} is not after position {start}"));
     }
     Ok(Wanted { target_ns: timeline.start.saturating_add(start.nseconds()), stop, timeline })
+}
+
+impl Timeline {
+    /// Stream time.
+    fn end(&self) -> Option<gst::ClockTime> {
+        self.duration.map(gst::ClockTime::from_nseconds)
+    }
+
+    /// The last one there is for stamps that GStreamer has no number for.
+    fn stream_time(&self, stamp_ns: u64) -> gst::ClockTime {
+        gst::ClockTime::try_from(stamp_ns.saturating_sub(self.start)).unwrap_or(gst::ClockTime::MAX)
+    }
 }
 
 impl CvMmapSrc {
@@ -351,7 +392,7 @@ impl CvMmapSrc {
     /// Answers DURATION and SEEKING where the producer has a timeline.
     pub(super) fn answer_from_timeline(&self, query: &mut gst::QueryRef) -> bool {
         let Some(timeline) = self.timeline() else { return false };
-        let duration = timeline.duration.map(gst::ClockTime::from_nseconds);
+        let duration = timeline.end();
         match query.view_mut() {
             gst::QueryViewMut::Duration(query) => match duration {
                 Some(duration) if query.format() == gst::Format::Time => {
@@ -419,17 +460,16 @@ impl CvMmapSrc {
         let asked = Instant::now();
         let landed = self.ask_to_seek(&control, wanted.target_ns);
         let phase = landed.as_ref().map_or(Phase::None, |frame| {
-            Phase::Landed(Landing { frame: *frame, asked, answered: Instant::now(), stop: wanted.stop })
+            let Wanted { stop, timeline, .. } = wanted;
+            let answered = Instant::now();
+            Phase::Landed(Landing { frame: *frame, asked, answered, awaited: answered, stop, timeline })
         });
         if !self.seeking.set(opening, phase) {
             return Err(closed());
         }
         if !playing {
             let stream = match &landed {
-                Ok(frame) => {
-                    let stream = frame.timestamp_ns.saturating_sub(wanted.timeline.start);
-                    Some((gst::ClockTime::from_nseconds(stream), wanted.stop))
-                }
+                Ok(frame) => Some((wanted.timeline.stream_time(frame.timestamp_ns), wanted.stop)),
                 Err(_) => was_at.map(|stream| (stream, self.seeking.span().stop)),
             };
             self.place_paused(stream, seqnum);
@@ -441,10 +481,17 @@ impl CvMmapSrc {
     /// After a flush in PAUSED, whoever asks for the position has nothing but this to go by until frames come.
     fn place_paused(&self, at: Option<(gst::ClockTime, Option<gst::ClockTime>)>, seqnum: gst::Seqnum) {
         let Some((stream, stop)) = at else { return };
+        if self.playing.load(Ordering::Acquire) {
+            return;
+        }
         let obj = self.obj();
         let mapping = Mapping { running: obj.current_running_time().unwrap_or_default(), stream, stop };
-        self.set_segment(&mapping.segment());
-        if let Ok(segment) = mapping.segment().downcast::<gst::ClockTime>() {
+        self.place(&mapping);
+        // A segment comes after caps. The pad's stream lock is no help here: the flush started the task, which holds it
+        // while it waits for PLAYING.
+        if obj.src_pad().current_caps().is_some()
+            && let Ok(segment) = mapping.segment().downcast::<gst::ClockTime>()
+        {
             obj.src_pad().push_event(gst::event::Segment::builder(&segment).seqnum(seqnum).build());
         }
     }
@@ -455,6 +502,11 @@ impl CvMmapSrc {
         let named = |error: ControlError| format!("{}: {error}", error.name());
         let landed = answer.map_err(|late| format!("timeout: {late}"))?.map_err(named)?;
         Ok(FrameId { count: landed.landed_frame_count, timestamp_ns: landed.landed_timestamp_ns })
+    }
+
+    fn place(&self, mapping: &Mapping) {
+        self.placed.store(true, Ordering::Release);
+        self.set_segment(&mapping.segment());
     }
 
     fn set_segment(&self, segment: &gst::Segment) {
@@ -512,12 +564,13 @@ impl CvMmapSrc {
     pub(super) fn follow_timeline(&self, s: &mut Streaming, frame: FrameId, running: gst::ClockTime) -> bool {
         let landing = s.landing.take();
         let Some(timeline) = self.timeline() else {
-            if s.mapping.take().is_some() {
+            s.mapping = None;
+            if self.placed.swap(false, Ordering::AcqRel) {
                 self.set_segment(&gst::FormattedSegment::<gst::ClockTime>::new().upcast());
             }
             return false;
         };
-        let stream = gst::ClockTime::from_nseconds(frame.timestamp_ns.saturating_sub(timeline.start));
+        let stream = timeline.stream_time(frame.timestamp_ns);
         let over = self.seeking.reach(stream);
         let stop = self.seeking.span().stop;
         if over {
@@ -529,16 +582,15 @@ impl CvMmapSrc {
         }
         let mapping = Mapping { running, stream, stop };
         gst::debug!(CAT, imp = self, "stream time {stream} at running time {running}");
-        self.set_segment(&mapping.segment());
+        self.place(&mapping);
         s.mapping = Some(mapping);
         mapping.is_past_stop(running)
     }
 
     /// Whether there is a stop position and the producer has nothing more up to there; asked where it is silent.
     pub(super) fn is_spent(&self, s: &Streaming) -> bool {
-        let duration = self.timeline().and_then(|timeline| timeline.duration);
-        let interval = s.rate.interval_ns();
-        let [duration, interval] = [duration, interval].map(|ns| ns.map(gst::ClockTime::from_nseconds));
+        let duration = self.timeline().and_then(|timeline| timeline.end());
+        let interval = s.rate.interval_ns().map(gst::ClockTime::from_nseconds);
         self.seeking.span().is_spent(duration, interval)
     }
 }
@@ -595,21 +647,32 @@ mod tests {
         assert_eq!(mapping.error(S * 61, S * 4), gst::ClockTime::ZERO);
         assert_eq!(mapping.error(S * 61, S), S * 3);
         assert_eq!(mapping.error(S * 50, S * 4), S * 4, "running time does not go back that far");
+        // Whatever a producer writes.
+        let timeline = Timeline { start: 0, duration: None };
+        let last = timeline.stream_time(u64::MAX);
+        let mapping = Mapping { running: S * 60, stream: last, stop: Some(last) };
+        assert_eq!(mapping.error(S * 61, S), last - S * 61);
+        assert!(!mapping.is_past_stop(S * 61));
+        assert!(mapping.segment().downcast::<gst::ClockTime>().unwrap().stop().is_some());
     }
 
     #[test]
     fn a_stop_ends_by_a_fall_and_by_silence_before_it() {
         let ms = gst::ClockTime::MSECOND;
-        let mut span = Span { stop: Some(S * 3), reached: Some(S) };
+        let mut span = Span { stop: Some(S * 3), reached: Some(S), ..Span::default() };
         assert!(!span.reach(S * 2) && !span.reach(S * 2));
         assert!(!span.is_spent(None, Some(ms * 40)));
+        assert!(!span.reach(ms * 1_999) && !span.reach(ms * 1_500), "not in order");
         assert!(span.reach(ms * 40), "a loop");
         let mut unbound = Span::default();
         assert!(!unbound.reach(S * 2) && !unbound.reach(S) && !unbound.is_spent(Some(S), None));
-        let at = |reached| Span { stop: Some(S * 10), reached: Some(reached) };
+        let at = |reached| Span { stop: Some(S * 10), reached: Some(reached), ..Span::default() };
         assert!(at(ms * 2_960).is_spent(Some(S * 3), Some(ms * 40)));
         assert!(!at(ms * 2_960).is_spent(Some(S * 10), Some(ms * 40)), "silent in the middle");
         assert!(at(ms * 9_970).is_spent(None, Some(ms * 40)));
+        let gone = Span { end: Some(S * 3), ..at(ms * 2_960) };
+        assert!(gone.is_spent(None, Some(ms * 40)), "with the producer");
+        assert!(!gone.is_spent(Some(S * 10), Some(ms * 40)), "it has more by now");
     }
 
     #[test]
@@ -647,12 +710,32 @@ mod tests {
         assert!(!seeking.set(opening, asking()) && !seeking.is_under_way());
     }
 
+    fn landing(frame: FrameId, asked: Instant, answered: Instant) -> Landing {
+        let timeline = Timeline { start: 0, duration: Some(3 * S.nseconds()) };
+        Landing { frame, asked, answered, awaited: answered, stop: Some(S * 4), timeline }
+    }
+
+    #[test]
+    fn a_landing_whose_frame_never_comes_is_not_under_way_for_ever() {
+        let seeking = Seeking::default();
+        let long_ago = Instant::now().checked_sub(2 * OVERDUE_AFTER).expect("the machine is up for longer");
+        let last = FrameId { count: 0, timestamp_ns: 3 * S.nseconds() };
+        assert!(seeking.set(0, Phase::Landed(landing(last, long_ago, long_ago))));
+        assert!(!seeking.is_under_way());
+        assert!(seeking.span().is_spent(None, None), "it was the last");
+        seeking.await_from_now();
+        assert!(seeking.is_under_way(), "nothing could come in PAUSED");
+        let first = FrameId { timestamp_ns: S.nseconds(), ..last };
+        assert!(seeking.set(0, Phase::Landed(landing(first, long_ago, long_ago))));
+        assert!(!seeking.span().is_spent(None, None), "it may only be slow");
+    }
+
     #[test]
     fn a_landing_takes_what_followed_on_it() {
         let asked = Instant::now();
         let after = |ms| asked + Duration::from_millis(ms);
         let frame = |ms: u64| FrameId { count: 0, timestamp_ns: ms * 1_000_000 };
-        let landing = Landing { frame: frame(5000), asked, answered: after(10), stop: None };
+        let landing = landing(frame(5000), asked, after(10));
         assert!(landing.leads_to(&frame(5033), after(43)));
         // Before the answer nobody knows; what is of before the seek is elsewhere.
         assert!(!landing.leads_to(&frame(5033), after(5)));

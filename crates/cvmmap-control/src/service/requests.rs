@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{Refusal, Respond};
 use crate::connection::REQUEST_TIMEOUT;
@@ -75,7 +76,7 @@ pub(super) async fn serve(
                 }
                 Some(Message { reply: Some(reply), .. }) => {
                     let refusal = Refusal::new(ErrorCode::Error, format!("{WAITING} requests wait already"));
-                    let _ = client.publish(reply, respond(Err(refusal)).into()).await;
+                    publish(&client, reply, respond(Err(refusal))).await;
                 }
                 Some(_) => (),
                 None => open = false,
@@ -83,7 +84,7 @@ pub(super) async fn serve(
             done = async { busy.as_mut().expect("it is looked at only then").await }, if busy.is_some() => {
                 busy = None;
                 if let Ok((reply, answer)) = done {
-                    let _ = client.publish(reply, answer.into()).await;
+                    publish(&client, reply, answer).await;
                 }
             },
             _ = async { end.wait_for(|end| *end).await.is_ok() }, if !ending => {
@@ -92,6 +93,11 @@ pub(super) async fn serve(
             }
         }
     }
+}
+
+/// Waits for a server that does not read for as long as clients wait, since those that ask meanwhile wait, too.
+async fn publish(client: &Client, reply: Subject, answer: Vec<u8>) {
+    let _ = timeout(REQUEST_TIMEOUT, client.publish(reply, answer.into())).await;
 }
 
 type Answer = (Subject, Vec<u8>);
