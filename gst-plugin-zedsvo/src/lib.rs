@@ -9,7 +9,10 @@ use gst::glib;
 
 pub mod zedsvosrc;
 
+pub use zedsvosrc::{FrameSensors, sensors_of};
+
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    zedsvosrc::register_meta();
     zedsvosrc::register(plugin)
 }
 

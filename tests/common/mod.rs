@@ -12,6 +12,7 @@ pub mod nats;
 pub mod nats_peer;
 pub mod readers;
 pub mod recordings;
+pub mod zedsvo;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,8 @@ use svo2::{Found, OpenError, Reader, Recording};
 
 use super::course::Frames;
 use super::feed::Feed;
+use super::rectify::Rectifier;
+use super::sensors::Imu;
 use super::session::{Session, info};
 use super::settings::{OutputChoice, PROPERTIES, Settings};
 use super::timeline::Timeline;
@@ -189,9 +191,29 @@ impl ZedSvoSrc {
             first = Frames::entry_for(&mut reader, first).unwrap_or(first);
         }
         self.warn_of_scanning(location, &recording);
+        let (width, height) = recording.size();
+        let rectifier = match settings.calibration.as_deref().filter(|_| settings.rectify) {
+            Some(calibration) => {
+                let rectifier = Rectifier::new(calibration, (width / 2, height), settings.view);
+                Some(rectifier.map_err(Refusal::Settings)?)
+            }
+            None => None,
+        };
         let caps = chain::caps(&recording);
         let timeline = Timeline { recording: recording.clone(), first, last };
         let session = Arc::new(Session::new(timeline, encoded, caps));
+        if settings.sensors {
+            match Imu::open(&recording) {
+                Ok(imu) => *session.imu.lock().unwrap() = Some(imu),
+                Err(why) => {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::ResourceError::Settings,
+                        ("property 'sensors' = true: {why}; frames go out without samples")
+                    );
+                }
+            }
+        }
         let feed = Feed::new(session.clone(), &self.obj());
         let mut elements = vec![feed.clone().upcast::<gst::Element>()];
         if !encoded {
@@ -199,7 +221,7 @@ impl ZedSvoSrc {
             let decoder = chain::decoder(&recording, settings.decoder.as_deref()).map_err(Refusal::Codec)?;
             session.stats.lock().unwrap().decoder = decoder.factory().map(|factory| factory.name().into());
             elements.push(decoder);
-            elements.push(View::new(settings.view).upcast());
+            elements.push(View::new(settings.view, rectifier).upcast());
         }
         let obj = self.obj();
         *self.open.lock().unwrap() = Some(Open { session, feed, elements: elements.clone() });
@@ -228,10 +250,10 @@ impl ZedSvoSrc {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::Read,
-                [
+                (
                     "property 'location' = '{location}': {why}; {} frames were found by walking through it",
                     recording.frames()
-                ]
+                )
             );
         }
     }

@@ -22,12 +22,16 @@ mod feed;
 mod imp;
 mod outlet;
 mod pools;
+mod rectify;
 mod seek;
+mod sensors;
 mod session;
 mod settings;
 mod timeline;
 mod view;
 
+pub(crate) use sensors::register_meta;
+pub use sensors::{FrameSensors, SENSORS_META, sensors_of};
 pub use settings::{OutputChoice, ViewChoice};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {

@@ -55,12 +55,12 @@ impl ZedSvoSrc {
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let timeline = &session.timeline;
         let (pts, duration) = (timeline.pts(frame), timeline.frame_duration(frame));
-        let discont = {
+        let (discont, before) = {
             let mut out = session.out.lock().unwrap();
             let position = if out.reverse { pts } else { pts + duration };
             out.segment.set_position(position);
-            out.last = Some(frame);
-            std::mem::take(&mut out.discont)
+            let before = out.last.replace(frame).filter(|&before| before < frame && !out.reverse);
+            (std::mem::take(&mut out.discont), before)
         };
         {
             let mut stats = session.stats.lock().unwrap();
@@ -73,13 +73,17 @@ impl ZedSvoSrc {
         buffer_mut.set_duration(duration);
         buffer_mut.set_offset(frame as u64);
         buffer_mut.set_offset_end(frame as u64 + 1);
-        let mut flags = buffer_mut.flags();
-        flags.set(gst::BufferFlags::DISCONT, discont);
-        flags.remove(gst::BufferFlags::DECODE_ONLY);
-        buffer_mut.unset_flags(gst::BufferFlags::all());
-        buffer_mut.set_flags(flags);
+        buffer_mut.unset_flags(gst::BufferFlags::DISCONT | gst::BufferFlags::DECODE_ONLY);
+        if discont {
+            buffer_mut.set_flags(gst::BufferFlags::DISCONT);
+        }
         let unix = gst::ClockTime::from_nseconds(timeline.recording.unix_ns(frame));
         gst::ReferenceTimestampMeta::add(buffer_mut, &UNIX_CAPS, unix, gst::ClockTime::NONE);
+        if let Some(imu) = &mut *session.imu.lock().unwrap() {
+            let time_of = |frame: Option<usize>| frame.map_or(0, |frame| timeline.recording.unix_ns(frame));
+            let previous = frame.checked_sub(1);
+            imu.attach(buffer_mut, time_of(before.or(previous)), time_of(previous), unix.nseconds());
+        }
         let flow = self.src.push(buffer);
         session.out.lock().unwrap().flow = flow;
         flow
@@ -144,11 +148,11 @@ impl ZedSvoSrc {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Decode,
-                [
+                (
                     "no frame of {} to {} can be read: {damaged} are damaged",
                     session.timeline.first,
                     session.timeline.last
-                ]
+                )
             );
         }
         if segment.flags().contains(gst::SegmentFlags::SEGMENT) {

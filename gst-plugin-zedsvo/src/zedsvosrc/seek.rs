@@ -117,6 +117,7 @@ impl Seek {
             out.shown = None;
             out.reverse = self.rate < 0.;
             out.held.clear();
+            out.last = None;
             out.discont = true;
             out.flow = Ok(gst::FlowSuccess::Ok);
         }

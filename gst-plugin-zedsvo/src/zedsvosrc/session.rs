@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use svo2::{Found, Recording};
 
 use super::seek::Seek;
+use super::sensors::Imu;
 use super::timeline::Timeline;
 
 pub(super) struct Session {
@@ -27,6 +28,8 @@ pub(super) struct Session {
     /// Somebody asked for the end.
     pub ends: AtomicBool,
     pub stats: Mutex<Stats>,
+    /// Where samples are asked for and there.
+    pub imu: Mutex<Option<Imu>>,
     /// Damaged frames that were told of.
     pub told: Mutex<BTreeSet<usize>>,
 }
@@ -91,6 +94,7 @@ impl Session {
             pending: Mutex::default(),
             ends: AtomicBool::new(false),
             stats: Mutex::default(),
+            imu: Mutex::default(),
             told: Mutex::default(),
         }
     }
@@ -99,12 +103,14 @@ impl Session {
         let stats = self.stats.lock().unwrap().clone();
         let recording = &self.timeline.recording;
         let (found, why) = found(recording);
+        let unreadable = self.imu.lock().unwrap().as_ref().map_or(0, |imu| imu.unreadable);
         gst::Structure::builder("zedsvosrc-stats")
             .field("frames", stats.frames)
             .field("bytes", stats.bytes)
             .field("damaged", recording.damaged() as u64)
             .field("skipped", stats.skipped)
             .field("seeks", stats.seeks)
+            .field("unreadable-samples", unreadable)
             .field("decoder", stats.decoder.unwrap_or_default())
             .field("found", found)
             .field("found-why", why)

@@ -3,7 +3,7 @@
 //! Takes one of the two pictures out of the decoded one: in place where downstream knows of video metas, by copying
 //! nothing but that picture where it does not.
 
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use gst::glib;
 use gst_base::prelude::*;
@@ -12,6 +12,7 @@ use gst_base::subclass::prelude::*;
 use gst_video::prelude::*;
 
 use super::CAT;
+use super::rectify::Rectifier;
 use super::settings::ViewChoice;
 
 glib::wrapper! {
@@ -19,10 +20,11 @@ glib::wrapper! {
 }
 
 impl View {
-    pub fn new(choice: ViewChoice) -> Self {
+    pub(super) fn new(choice: ViewChoice, rectifier: Option<Rectifier>) -> Self {
         let view: Self = glib::Object::builder().property("name", "view").build();
         *view.imp().choice.lock().unwrap() = choice;
-        view.set_passthrough(choice == ViewChoice::SideBySide);
+        view.set_passthrough(choice == ViewChoice::SideBySide && rectifier.is_none());
+        *view.imp().rectifier.lock().unwrap() = rectifier.map(Arc::new);
         view
     }
 }
@@ -51,6 +53,7 @@ mod imp {
 
     pub struct View {
         pub choice: Mutex<ViewChoice>,
+        pub(super) rectifier: Mutex<Option<Arc<Rectifier>>>,
         format: Mutex<Option<Format>>,
         /// Downstream knows where planes lie by the meta.
         in_place: Mutex<bool>,
@@ -65,6 +68,7 @@ mod imp {
         fn new() -> Self {
             Self {
                 choice: Mutex::new(ViewChoice::SideBySide),
+                rectifier: Mutex::default(),
                 format: Mutex::default(),
                 in_place: Mutex::default(),
             }
@@ -118,6 +122,11 @@ mod imp {
                     .map_err(|_| gst::loggable_error!(CAT, "no raw video: {caps}"))
             };
             let (input, output) = (info(incaps)?, info(outcaps)?);
+            let rectifies = self.rectifier.lock().unwrap().is_some();
+            if rectifies && let Err(why) = Rectifier::check(input.format()) {
+                gst::element_imp_error!(self, gst::StreamError::Format, ("{why}"));
+                return Err(gst::loggable_error!(CAT, "{why}"));
+            }
             let left = match *self.choice.lock().unwrap() {
                 ViewChoice::Right => input.width() - output.width(),
                 ViewChoice::Left | ViewChoice::SideBySide => 0,
@@ -143,7 +152,8 @@ mod imp {
         }
 
         fn decide_allocation(&self, query: &mut gst::query::Allocation) -> Result<(), gst::LoggableError> {
-            let in_place = query.find_allocation_meta::<gst_video::VideoMeta>().is_some();
+            let rectifies = self.rectifier.lock().unwrap().is_some();
+            let in_place = !rectifies && query.find_allocation_meta::<gst_video::VideoMeta>().is_some();
             gst::debug!(CAT, imp = self, "pictures are taken out in place: {in_place}");
             *self.in_place.lock().unwrap() = in_place;
             self.parent_decide_allocation(query)
@@ -174,7 +184,18 @@ mod imp {
                 return Ok(gst::FlowSuccess::Ok);
             }
             let format = self.format.lock().unwrap().clone().ok_or(gst::FlowError::NotNegotiated)?;
-            copy_part(input, output, &format)?;
+            let rectifier = self.rectifier.lock().unwrap().clone();
+            let from = gst_video::VideoFrameRef::from_buffer_ref_readable(input, &format.input)
+                .map_err(|_| gst::FlowError::Error)?;
+            let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(output, &format.output)
+                .map_err(|_| gst::FlowError::Error)?;
+            match rectifier {
+                Some(rectifier) => rectifier.apply(&from, &mut to).map_err(|why| {
+                    gst::element_imp_error!(self, gst::StreamError::Failed, ("rectification: {why}"));
+                    gst::FlowError::Error
+                })?,
+                None => copy_part(&from, &mut to, &format)?,
+            }
             Ok(gst::FlowSuccess::Ok)
         }
     }
@@ -213,14 +234,10 @@ mod imp {
     }
 
     fn copy_part(
-        input: &gst::BufferRef,
-        output: &mut gst::BufferRef,
+        from: &gst_video::VideoFrameRef<&gst::BufferRef>,
+        to: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
         format: &Format,
     ) -> Result<(), gst::FlowError> {
-        let from = gst_video::VideoFrameRef::from_buffer_ref_readable(input, &format.input)
-            .map_err(|_| gst::FlowError::Error)?;
-        let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(output, &format.output)
-            .map_err(|_| gst::FlowError::Error)?;
         for plane in 0..format.input.n_planes() {
             let left = format.left_bytes(plane);
             let (from_stride, to_stride) =
