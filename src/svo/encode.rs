@@ -207,8 +207,9 @@ impl<'a> Attempt<'a> {
         if of(&self.sink) {
             return Ended::Failed(configuration(trouble.with_cause()));
         }
-        // What an encoder refuses may be told by whoever gave it.
-        if of(&self.encoder) || (!begun && !self.last) {
+        // What an encoder refuses is told by whoever gave it, as a stream that failed.
+        let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
+        if of(&self.encoder) || refused {
             return Ended::Encoder(trouble.with_cause());
         }
         Ended::Failed(configuration(format!("--input '{}': {}", self.input.display(), trouble.with_cause())))

@@ -42,7 +42,7 @@ pub fn encoder(stage: &mut Stage, encoding: &Encoding, fps: f64) {
     }
     let no_b_frames = stage.wish_any(&["bframes", "b-frames", "max-bframes"], &["0"]);
     if !by_name && !constant && !no_b_frames {
-        // x265: key frames that are entry points, which open groups of pictures have not.
+        // x265 has these as options alone. Without open groups of pictures, each key frame is one to begin at.
         stage.wish("option-string", &format!("crf={quality}:bframes=0:open-gop=0"));
     }
 }
