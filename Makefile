@@ -58,6 +58,7 @@ bench: build readers
 	$(CARGO) bench --locked --bench rectify
 	$(CARGO) bench --locked --bench zedsvo
 	$(CARGO) bench --locked --bench svo2
+	$(CARGO) bench --locked --bench svo_to_mp4
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build

@@ -26,7 +26,7 @@ pub enum Exit {
     Protocol = 7,
     /// Nothing happened in time.
     Timeout = 124,
-    /// A second SIGINT or SIGTERM came before the first was done with.
+    /// SIGINT or SIGTERM ended a conversion, or a second one came before the first was done with.
     Interrupted = 130,
 }
 

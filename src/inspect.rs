@@ -12,28 +12,82 @@ use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, configuration};
 use crate::pattern::Pattern;
-use crate::show;
+use crate::{show, svo};
 
-/// Show a target's names, header and planes, and measure its frames for a while.
+/// Show a producer's names, header and planes, and measure its frames for a while; or what is in a ZED recording.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The producer: NAME or cvmmap://INSTANCE[@PREFIX][?namespace=NS]
-    target: Target,
-    /// How long frames are measured
-    #[arg(long, default_value_t = 3.0, value_name = "SECONDS", allow_negative_numbers = true)]
-    seconds: f64,
-    /// Evidence that a frame needs to count as whole: metadata, verify or next-sync
-    #[arg(long, default_value_t = Coherence::Verify)]
-    coherence: Coherence,
+    /// A producer: NAME or cvmmap://INSTANCE[@PREFIX][?namespace=NS]; or a recording: FILE.svo2
+    #[arg(value_name = "TARGET|FILE")]
+    target: String,
+    /// How long a producer's frames are measured [default: 3]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    seconds: Option<f64>,
+    /// Evidence that a producer's frame needs to count as whole: metadata, verify or next-sync [default: verify]
+    #[arg(long)]
+    coherence: Option<Coherence>,
     /// Check that each accepted picture is one whole frame of the simulator, to the byte, and the one announced
     #[arg(long)]
     pattern: bool,
-    /// Spend this long on each frame, as a busy consumer does
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    busy_ms: u64,
+    /// Spend this long on each frame, as a busy consumer does [default: 0]
+    #[arg(long, value_name = "MS")]
+    busy_ms: Option<u64>,
+    /// Read each frame of a recording to its end, not only its head
+    #[arg(long)]
+    check: bool,
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
+}
+
+/// What is asked about a producer.
+struct Plan {
+    target: Target,
+    seconds: f64,
+    coherence: Coherence,
+    pattern: bool,
+    busy_ms: u64,
+    json: bool,
+}
+
+impl Args {
+    fn resolve(&self) -> Result<Plan, Failure> {
+        let target = self.target.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+        if self.check {
+            return Err(Failure::usage(format!(
+                "--check: it is for recordings, and '{target}' is a producer"
+            )));
+        }
+        let seconds = self.seconds.unwrap_or(3.0);
+        if !(0.0..=3600.0).contains(&seconds) {
+            return Err(Failure::usage(format!("--seconds {seconds}: it is 0 to 3600")));
+        }
+        Ok(Plan {
+            target,
+            seconds,
+            coherence: self.coherence.unwrap_or(Coherence::Verify),
+            pattern: self.pattern,
+            busy_ms: self.busy_ms.unwrap_or(0),
+            json: self.json,
+        })
+    }
+
+    /// What is for producers alone.
+    fn check_recording(&self) -> Result<(), Failure> {
+        let given = [
+            ("--seconds", self.seconds.is_some()),
+            ("--coherence", self.coherence.is_some()),
+            ("--pattern", self.pattern),
+            ("--busy-ms", self.busy_ms.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => {
+                let file = &self.target;
+                Err(Failure::usage(format!("{flag}: it is for producers, and '{file}' is a file")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,11 +116,14 @@ struct Copied {
 /// Inspects a target and prints the report.
 ///
 /// # Errors
-/// A [`Failure`] with [`Exit::Timeout`] where no frame was announced; the report is printed all the same.
+/// A [`Failure`] with [`Exit::Timeout`] where no frame was announced; the report is printed all the same. Another where
+/// a file is no recording.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    if !(0.0..=3600.0).contains(&args.seconds) {
-        return Err(Failure::usage(format!("--seconds {}: it is 0 to 3600", args.seconds)));
+    if let Some(file) = svo::inspect::as_file(&args.target) {
+        args.check_recording()?;
+        return svo::inspect::run(&file, args.check, args.json);
     }
+    let args = &args.resolve()?;
     let segment = peek_segment(&args.target.shm_name());
     let measured = measure(args)?;
     // A header read with its sync is whole; a peek may have caught it mid-write.
@@ -85,7 +142,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 impl Measured {
     /// Takes in an accepted frame.
-    fn take(&mut self, args: &Args, copied: &Copied) {
+    fn take(&mut self, args: &Plan, copied: &Copied) {
         let Some(header) = &copied.header else { return };
         if args.pattern
             && let Err(why) = check(header, &copied.payload)
@@ -105,7 +162,7 @@ fn check(header: &Metadata, payload: &[u8]) -> Result<(), String> {
     if count == header.frame.count { Ok(()) } else { Err(format!("the picture is frame {count}")) }
 }
 
-fn measure(args: &Args) -> Result<Measured, Failure> {
+fn measure(args: &Plan) -> Result<Measured, Failure> {
     let mut reader = Reader::open(ReaderConfig::new(&args.target, args.coherence)).map_err(configuration)?;
     let mut measured = Measured::default();
     let [mut copied, mut held] = [Copied::default(), Copied::default()];
@@ -157,7 +214,7 @@ fn measure(args: &Args) -> Result<Measured, Failure> {
     Ok(measured)
 }
 
-fn report(args: &Args, segment: Result<SegmentInfo, String>, measured: &Measured) -> Value {
+fn report(args: &Plan, segment: Result<SegmentInfo, String>, measured: &Measured) -> Value {
     let target = &args.target;
     let c = &measured.counters;
     let percentile = |percent: usize| {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{control, discover, exit::Failure, inspect, run, sim, smoke, suite, tell};
+use cvmmap_streamer::{control, discover, exit::Failure, inspect, run, sim, smoke, suite, svo, tell};
 
 /// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Command {
     Inspect(inspect::Args),
     Discover(discover::Args),
     Control(Box<control::Args>),
+    SvoToMp4(svo::to_mp4::Args),
     RtpReceive(rtp::Args),
     RtmpReceive(rtmp::Args),
     Smoke(smoke::Args),
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Discover(args) => discover::run(&args),
         Command::Control(args) => control::run(&args),
+        Command::SvoToMp4(args) => svo::to_mp4::run(&args),
         Command::RtpReceive(args) => rtp::run(args),
         Command::RtmpReceive(args) => rtmp::run(args),
         Command::Smoke(args) => smoke::run(&args),

@@ -4,8 +4,11 @@
 
 mod common;
 
+use std::sync::atomic::AtomicBool;
+
 use common::flv::free_port;
 use common::*;
+use cvmmap_streamer::sim::svo2::Recording;
 use serde_json::Value;
 
 #[test]
@@ -42,6 +45,68 @@ fn inspect_of_nobody_tells_the_names_and_times_out() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["segment"]["error"], format!("segment 'cvmmap_{target}' does not exist"));
     assert!(text(&output.stderr).contains("no frame was announced"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn inspect_tells_what_is_in_a_recording_and_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.svo2");
+    let recording = Recording {
+        codec: svo2::Codec::H264,
+        size: (320, 240),
+        frames: 60,
+        gop: 20,
+        lost_before: vec![10, 30, 30, 30],
+        ..Recording::default()
+    };
+    init();
+    recording.create(&file, &AtomicBool::new(false)).unwrap();
+    let inspect = |more: &[&str]| {
+        let output = run(streamer().arg("inspect").arg(&file).args(more));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let report: Value = serde_json::from_str(&inspect(&["--json"])).unwrap();
+    let (video, time, gaps) = (&report["video"], &report["time"], &report["gaps"]);
+    assert_eq!(report["opened"]["by"], "index");
+    assert_eq!(report["camera"]["serial"], "40735594");
+    assert_eq!(
+        (&video["codec"], &video["width"], &video["view_width"]),
+        (&"h264".into(), &640.into(), &320.into())
+    );
+    assert_eq!((&video["frames"], &report["damage"]["frames"]), (&60.into(), &0.into()));
+    assert_eq!(time["first_unix_ns"], recording.begins_ns);
+    assert_eq!(time["first_utc"], "2023-11-14T22:13:20.000000000Z");
+    assert_eq!(time["last_unix_ns"], recording.times()[59]);
+    assert_eq!((&time["fps_said"], time["fps_typical"].as_f64().unwrap().round()), (&30.into(), 30.0));
+    assert!((27.0..29.0).contains(&time["fps_mean"].as_f64().unwrap()), "four frames are lost: {time}");
+    assert_eq!((&gaps["count"], &gaps["lost_frames"]), (&2.into(), &4.into()));
+    assert_eq!((&gaps["biggest"]["after_frame"], &gaps["biggest"]["lost"]), (&29.into(), &3.into()));
+    let keys = &report["key_frames"];
+    assert_eq!(
+        (&keys["count"], &keys["distance_min"], &keys["distance_max"]),
+        (&3.into(), &20.into(), &20.into())
+    );
+    assert_eq!(report["topics"]["Camera_SN40735594/side_by_side"], 60);
+    assert_eq!(report["imu"]["integrated_samples"], 60);
+    assert!((350.0..450.0).contains(&report["imu"]["hz"].as_f64().unwrap()), "{report}");
+    assert!(report["index_memory_bytes"].as_u64().unwrap() >= 60 * 16);
+    let shown = inspect(&[]);
+    assert!(shown.contains("  frames: 60\n") && shown.contains("  lost_frames: 4\n"), "{shown}");
+
+    // What a frame says of its own size; and the end is missing.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let unit = svo2::Reader::new(svo2::Recording::open(&file).unwrap()).unit(25).unwrap();
+    let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
+    bytes[at - 4] ^= 0xff;
+    bytes.truncate(bytes.len() - 40);
+    std::fs::write(&file, bytes).unwrap();
+    for more in [&["--json"][..], &["--json", "--check"]] {
+        let report: Value = serde_json::from_str(&inspect(more)).unwrap();
+        assert_eq!(report["opened"]["by"], "scan");
+        assert_eq!(report["damage"]["frames"], 1, "{report}");
+        assert_eq!(report["damage"]["first"][0]["frames"], "25-25");
+    }
 }
 
 #[test]
@@ -127,6 +192,11 @@ fn arguments_that_cannot_work_name_the_flag_and_the_rule() {
         (vec!["inspect", "bad/name"], 2, "plain cvmmap instance names"),
         (vec!["inspect", "a", "--coherence", "perfect"], 2, "is none of metadata, verify, next-sync"),
         (vec!["inspect", "a", "--seconds=-1"], 2, "--seconds -1: it is 0 to 3600"),
+        (vec!["inspect", "a", "--check"], 2, "--check: it is for recordings"),
+        (vec!["inspect", "a.svo2", "--seconds", "1"], 2, "--seconds: it is for producers"),
+        (vec!["inspect", "/no/such/a.svo2"], 1, "'/no/such/a.svo2': No such file"),
+        (vec!["inspect", "/no/such/a.SVO"], 1, "No such file"),
+        (vec!["inspect", "Cargo.toml"], 1, "'Cargo.toml': the file begins with"),
         (vec!["inspect", "cvmmap://a@/no/such/folder"], 1, "'/no/such/folder'"),
         (vec!["frobnicate"], 2, "frobnicate"),
     ] {

@@ -7,12 +7,14 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
 
 use common::flv::*;
 use common::nats::Nats;
 use common::*;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use cvmmap_streamer::pattern::Pattern;
+use cvmmap_streamer::sim::svo2::Recording;
 
 /// One per row of the acceptance matrix.
 const RTP: [&str; 2] = ["rtp-h264", "rtp-h265"];
@@ -243,6 +245,27 @@ fn what_is_recorded_on_request_is_shown_by_others() {
     recordings::assert_whole(&facts);
     assert!(recordings::assert_video(&facts, "/camera/video", "h264") >= 10, "{facts}");
     assert!(facts["topics"]["/camera/body"]["count"].as_u64().unwrap() > 0, "{facts}");
+}
+
+#[test]
+fn a_recording_becomes_a_file_that_others_show() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let recording = Recording { size: SIZE, frames: 50, ..Recording::default() };
+    recording.create(path("a.svo2").as_ref(), &AtomicBool::new(false)).unwrap();
+    for (range, frames) in [(&[][..], 0..50), (&["7"], 7..50), (&["31", "38"], 31..39)] {
+        let mut script = example("svo-to-mp4");
+        let output = run(script.args([path("a.svo2"), path("a.mp4")]).args(range));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let counts = shown(ffmpeg().args(["-i", &path("a.mp4")]), 1000);
+        assert_eq!(counts, frames.collect::<Vec<u32>>());
+    }
+    for wrong in [&[][..], &["a"], &["a", "b", "c", "d", "e"]] {
+        let Output { status, stderr, .. } = run(example("svo-to-mp4").args(wrong));
+        assert_eq!(status.code(), Some(2));
+        assert_eq!(text(&stderr), "usage: svo-to-mp4.sh RECORDING FILE [FIRST [LAST]]\n");
+    }
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl Recorder {
             return Err(ending());
         }
         let place = self.around.root.place(path)?;
-        let file = place.create()?;
+        let file = place::create(&place)?;
         let track = open(file).map_err(|reason| {
             place.discard();
             Refusal::Failed(reason)

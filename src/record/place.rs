@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Where a recording lies: beside its name while it grows, under it when it is whole, and never over another file.
-//!
-//! The folder is opened first and then looked at, and everything happens in the folder that was opened: a link that is
-//! changed meanwhile leads nowhere else.
+//! Where a recording may lie; never over another file.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
-
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 
 use super::request::Refusal;
-use crate::tell;
-
-/// What a recording is called until it is whole.
-const PART: &str = ".part";
+use crate::place::{Place, Unfinished, open_folder};
 
 /// Where recordings may lie.
 #[derive(Debug)]
@@ -69,140 +60,21 @@ impl Root {
                 return Err(Refusal::Failed(format!("output_path '{path}': the folder '{folder}': {error}")));
             }
         };
-        Ok(Place { folder: Arc::new(folder), path: full, name })
+        Ok(Place::new(folder, full, name, Unfinished::Kept))
     }
 }
 
-/// Where one file will lie.
-#[derive(Debug, Clone)]
-pub struct Place {
-    folder: Arc<OwnedFd>,
-    path: PathBuf,
-    name: OsString,
-}
-
-impl Place {
-    /// The final path, absolute.
-    pub fn path(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    /// The path while the recording grows, and after it failed.
-    pub fn part_path(&self) -> String {
-        format!("{}{PART}", self.path.display())
-    }
-
-    fn part(&self) -> OsString {
-        let mut part = self.name.clone();
-        part.push(PART);
-        part
-    }
-
-    /// Creates the file beside the final name.
-    ///
-    /// # Errors
-    /// [`Refusal::Failed`] where either name is taken, or the system says no.
-    pub fn create(&self) -> Result<File, Refusal> {
-        let failed =
-            |path: &str, why: &dyn std::fmt::Display| Refusal::Failed(format!("output_path '{path}': {why}"));
-        let path = self.path();
-        match self.find(&self.name) {
-            Ok(None) => (),
-            Ok(Some(FileType::Directory)) => return Err(failed(&path, &"it is a folder, not a file")),
-            Ok(Some(_)) => return Err(failed(&path, &"it exists, and nothing is overwritten")),
-            Err(error) => return Err(failed(&path, &error)),
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o666);
-        match rustix::fs::openat(&self.folder, self.part(), flags, mode) {
-            Ok(file) => Ok(file.into()),
-            Err(rustix::io::Errno::EXIST) => {
-                let part = self.part_path();
-                Err(failed(
-                    &path,
-                    &format!("'{part}' exists: a recording that was cut short, or still grows"),
-                ))
-            }
-            Err(error) => Err(failed(&path, &io::Error::from(error))),
-        }
-    }
-
-    /// Gives the file that is whole its name.
-    ///
-    /// # Errors
-    /// What the system says, and where somebody else has taken the name meanwhile: nothing is overwritten.
-    pub fn publish(&self) -> io::Result<()> {
-        let (part, folder) = (self.part(), self.folder.as_fd());
-        match rustix::fs::renameat_with(folder, &part, folder, &self.name, RenameFlags::NOREPLACE) {
-            // A file system that does not know the flag. Who takes the name in this moment loses.
-            Err(rustix::io::Errno::INVAL) if self.find(&self.name)?.is_none() => {
-                rustix::fs::renameat(folder, &part, folder, &self.name)?;
-            }
-            Err(rustix::io::Errno::INVAL) => return Err(io::ErrorKind::AlreadyExists.into()),
-            other => other?,
-        }
-        // The file has its name, so nothing fails any more.
-        if let Err(error) = self.keep_name() {
-            tell::talk(format_args!("'{}' may lose its name in a power cut: {error}", self.path()));
-        }
-        Ok(())
-    }
-
-    /// So that the name outlives a power cut, as the file does. Not all file systems can.
-    fn keep_name(&self) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.folder, ".", flags, Mode::empty()) {
-            Ok(folder) => Ok(rustix::fs::fsync(folder)?),
-            // A folder in which one may write, but not look.
-            Err(rustix::io::Errno::ACCESS) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Removes the file that has not got its name.
-    pub fn discard(&self) {
-        let _ = rustix::fs::unlinkat(&self.folder, self.part(), AtFlags::empty());
-    }
-
-    /// The place of the file that goes on where this one ends: the first of `NAME-2`, `NAME-3`, ... that is free.
-    ///
-    /// # Errors
-    /// Where the folder cannot be looked into.
-    pub fn next(&self) -> io::Result<Self> {
-        let (stem, extension) = (Path::new(&self.name).file_stem(), Path::new(&self.name).extension());
-        for number in 2u32.. {
-            let mut name = stem.unwrap_or(&self.name).to_owned();
-            name.push(format!("-{number}"));
-            if let Some(extension) = extension {
-                name.push(".");
-                name.push(extension);
-            }
-            let place = Self { folder: self.folder.clone(), path: self.path.with_file_name(&name), name };
-            if place.find(&place.name)?.is_none() && place.find(&place.part())?.is_none() {
-                return Ok(place);
-            }
-        }
-        unreachable!("a folder has fewer files")
-    }
-
-    /// What a name in the folder stands for; links are not followed.
-    fn find(&self, name: &OsStr) -> io::Result<Option<FileType>> {
-        match rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) => Ok(Some(FileType::from_raw_mode(found.st_mode))),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
+/// Creates the file beside its final name.
+///
+/// # Errors
+/// [`Refusal::Failed`] where either name is taken, or the system says no.
+pub fn create(place: &Place) -> Result<File, Refusal> {
+    place.create().map_err(|why| Refusal::Failed(format!("output_path '{}': {why}", place.path())))
 }
 
 /// The last part of a path, if it may name a file: not of `a/`, `a/.` or `..`.
 fn file_name(path: &str) -> Option<&OsStr> {
     Path::new(path).file_name().filter(|name| path.ends_with(name.to_str().unwrap_or_default()))
-}
-
-fn open_folder(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
 
 /// Where an open folder lies, without links.
@@ -231,7 +103,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn refused(root: &Root, path: &str) -> Refusal {
-        root.place(path).and_then(|place| place.create().map(drop)).unwrap_err()
+        root.place(path).and_then(|place| create(&place).map(drop)).unwrap_err()
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::Notice;
 use super::file::Track;
-use super::place::Place;
+use super::place::create;
 use super::queue::{Item, Popped, Queue};
+use crate::place::Place;
 
 /// How long it waits for the next item before it looks after the file.
 const TICK: Duration = Duration::from_millis(250);
@@ -185,7 +186,7 @@ impl Worker {
     fn next_file(&mut self, tell: &dyn Fn(Notice)) -> Result<(), String> {
         self.finish_file()?;
         let place = self.first.next().map_err(|error| error.to_string())?;
-        let file = place.create().map_err(|refusal| refusal.to_string())?;
+        let file = create(&place).map_err(|refusal| refusal.to_string())?;
         self.place = place;
         self.track = Some((self.open)(file)?);
         let path = self.place.path();

@@ -59,5 +59,6 @@ pub fn register_elements() -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Pipeline, format!("GStreamer: {error}"));
     gst::init().map_err(|error| failed(&error))?;
     gstcvmmap::plugin_register_static().map_err(|error| failed(&error))?;
-    gstflvh265::plugin_register_static().map_err(|error| failed(&error))
+    gstflvh265::plugin_register_static().map_err(|error| failed(&error))?;
+    gstzedsvo::plugin_register_static().map_err(|error| failed(&error))
 }

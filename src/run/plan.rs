@@ -3,7 +3,6 @@
 //! From raw arguments to what will run: every rule about arguments is here.
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use cvmmap_ipc::{Coherence, Target};
 use url::Url;
 
 use crate::exit::{Exit, Failure, configuration};
+use crate::place::{destination, folder_of};
 use crate::{redact, sim};
 
 /// Of what the encoder is told.
@@ -534,37 +534,6 @@ fn check_folder(flag: &str, path: &Path) -> Result<(), Failure> {
     tempfile::tempfile_in(path)
         .map(drop)
         .map_err(|error| configuration(format!("{flag} '{}': {error}", path.display())))
-}
-
-/// The file that a path means, links followed, if it can be replaced as a whole.
-///
-/// # Errors
-/// Says what else is there: a device or a pipe would become a file, and nobody who holds it would read a thing.
-pub(crate) fn destination(path: &Path) -> io::Result<PathBuf> {
-    const LINKS: usize = 40;
-    let refused = |what: &str| Err(io::Error::other(what));
-    let no_file = "it is no regular file, and a session description replaces a file as a whole";
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        if path.file_name().is_none() || path.is_dir() {
-            return refused("it is a folder, not a file");
-        }
-        let folder = folder_of(&path).canonicalize()?;
-        // /dev/stdout leads here: an open file, whatever its kind.
-        if folder.starts_with("/proc") || path.metadata().is_ok_and(|found| !found.is_file()) {
-            return refused(no_file);
-        }
-        match path.read_link() {
-            Ok(target) => path = folder.join(target),
-            Err(_) => return Ok(path),
-        }
-    }
-    refused("too many symbolic links")
-}
-
-/// The folder that a file lies in.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref())
 }
 
 fn parse_label(text: &str) -> Result<String, String> {

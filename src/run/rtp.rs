@@ -9,9 +9,10 @@ use std::time::SystemTime;
 
 use gst_sdp::{SDPMedia, SDPMessage};
 
-use super::plan::{Codec, Rtp, destination, folder_of};
+use super::plan::{Codec, Rtp};
 use super::stage::Stage;
 use crate::exit::Failure;
+use crate::place::{destination, folder_of};
 
 /// Parameter sets, payloader and sink. They run in the encoder's thread: a queue would cost a wake-up per picture, and
 /// UDP does not block.

@@ -7,6 +7,7 @@
 //! - [`sensors`]: the IMU's samples;
 //! - [`calibration`] and [`rectify`]: factory calibration, rectification maps and a remap of planes;
 //! - [`nal`]: what the bitstream says of itself;
+//! - [`sample`]: access units as MP4 has them;
 //! - [`Writer`]: synthetic recordings.
 //!
 //! Sources: RadarML/open-svo2 and a university team's write-up; where they disagree, the bitstream and MCAP's own fields
@@ -37,6 +38,7 @@ pub mod nal;
 mod reader;
 mod recording;
 pub mod rectify;
+pub mod sample;
 pub mod sensors;
 pub mod writer;
 

@@ -198,6 +198,15 @@ impl Recording {
         self.container.topics.values().map(String::as_str)
     }
 
+    /// All topics of the file, and how many messages each has; `None` where an index lies.
+    pub fn messages(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
+        self.container.topics.iter().map(|(&channel, topic)| {
+            let said = self.container.counts.get(&channel).copied();
+            let found = || self.container.all_entries(channel).ok().map(|entries| entries.len() as u64);
+            (topic.as_str(), said.or_else(found))
+        })
+    }
+
     /// The bytes of the index in memory.
     pub fn index_bytes(&self) -> usize {
         let corrected = self.corrected.as_deref().map_or(0, size_of_val);

@@ -16,7 +16,7 @@ use crate::run::stage::{self, Stage};
 use crate::run::{teardown, tune};
 
 /// Raw video of 4:2:0, which all encoders take and all decoders understand: from BGR, x264enc would make 4:4:4.
-const RAW: &str = "video/x-raw,format={I420,NV12}";
+pub(crate) const RAW: &str = "video/x-raw,format={I420,NV12}";
 
 type Hook = Box<dyn Fn(&gst::Pad) + Send + Sync>;
 

@@ -13,6 +13,8 @@ pub mod watch;
 use gst::glib;
 use gst::subclass::prelude::*;
 
+pub(crate) use self::imp::RAW;
+pub use self::watch::{HANGS, PATIENCE};
 use super::plan::Encoding;
 
 glib::wrapper! {

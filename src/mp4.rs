@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! mp4mux that writes into an open file and is fed by hand, not by an `appsrc`: a call comes back when the muxer has
+//! taken what it was given, or with the reason why it did not.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use gst::prelude::*;
+
+use crate::exit::Failure;
+use crate::run::bus::{Trouble, first_error};
+use crate::run::stage::Stage;
+use crate::run::teardown;
+
+/// Ticks of a second, of which pictures' times are multiples: that of RTP.
+pub const TIMESCALE: u32 = 90_000;
+/// A fragment ends at a key frame, or when it is so long; in ms.
+const FRAGMENT_MS: &str = "1000";
+/// The last fragment, or the table of all samples, takes no longer to be written.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// A file that failed is not waited for.
+const GIVEN_UP_WITHIN: Duration = Duration::from_millis(300);
+
+/// How a file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// What was written before a crash can be played up to the last whole fragment.
+    Fragmented,
+    /// One table of all samples behind them: for files that are of no use until they are whole.
+    Whole,
+}
+
+/// The muxer and its sink, for a pipeline.
+///
+/// # Errors
+/// Names the element that is missing.
+pub fn stages(file: &File, layout: Layout) -> Result<[Stage; 2], Failure> {
+    let mut muxer = Stage::new("mp4mux")?;
+    if layout == Layout::Fragmented {
+        muxer = muxer.set("fragment-duration", FRAGMENT_MS);
+    }
+    let sink = Stage::new("fdsink")?
+        .set("fd", &file.as_raw_fd().to_string())
+        .set("sync", "false")
+        .set("async", "false");
+    Ok([muxer, sink])
+}
+
+/// The muxer's pad for the pictures.
+///
+/// # Panics
+/// The element is no MP4 muxer.
+pub fn video_pad(muxer: &gst::Element) -> gst::Pad {
+    let pad = muxer.request_pad_simple("video_%u").expect("mp4mux has a pad for video");
+    pad.set_property("trak-timescale", TIMESCALE);
+    pad
+}
+
+/// A file that grows.
+pub struct Muxer {
+    pipeline: gst::Pipeline,
+    into: gst::Pad,
+    /// `None` once the pipeline is down.
+    file: Option<File>,
+}
+
+impl Muxer {
+    /// Begins the file.
+    ///
+    /// # Errors
+    /// The name of an element that is missing.
+    pub fn new(file: File, layout: Layout) -> Result<Self, String> {
+        let [muxer, sink] = stages(&file, layout).map_err(|failure| failure.to_string())?;
+        let (muxer, sink) = (muxer.element, sink.element);
+        let pipeline = gst::Pipeline::new();
+        let failed = |error: gst::glib::BoolError| error.to_string();
+        pipeline.add_many([&muxer, &sink]).map_err(failed)?;
+        muxer.link(&sink).map_err(failed)?;
+        let pad = video_pad(&muxer);
+        let into = gst::Pad::builder(gst::PadDirection::Src).build();
+        into.link(&pad).map_err(|error| error.to_string())?;
+        let muxer = Self { pipeline, into, file: Some(file) };
+        if muxer.pipeline.set_state(gst::State::Playing).is_err() {
+            return Err(muxer.reason("the muxer does not start"));
+        }
+        muxer.into.set_active(true).map_err(failed)?;
+        muxer.into.push_event(gst::event::StreamStart::new("recording"));
+        Ok(muxer)
+    }
+
+    /// What the access units are, before the first of them.
+    pub fn begin(&self, caps: &gst::Caps) {
+        self.into.push_event(gst::event::Caps::new(caps));
+        self.into.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+    }
+
+    /// Appends an access unit.
+    ///
+    /// # Errors
+    /// The reason why nothing more can be written.
+    pub fn push(&self, unit: gst::Buffer) -> Result<(), String> {
+        self.into.push(unit).map(drop).map_err(|error| self.reason(&error.to_string()))
+    }
+
+    /// An error that came by itself.
+    pub fn trouble(&self) -> Option<String> {
+        first_error(&self.bus()).map(|trouble| trouble.with_cause())
+    }
+
+    /// Makes the file whole.
+    ///
+    /// # Errors
+    /// What the muxer or the system says.
+    pub fn finish(mut self) -> Result<File, String> {
+        let ended = self.end();
+        // All is written: a machine that is busy takes nothing away from that.
+        let file = self.take_down(ENDS_WITHIN);
+        ended?;
+        file.ok_or_else(|| "the muxer does not stop".into())
+    }
+
+    fn bus(&self) -> gst::Bus {
+        self.pipeline.bus().expect("pipelines have a bus")
+    }
+
+    fn reason(&self, unknown: &str) -> String {
+        self.trouble().unwrap_or_else(|| unknown.to_owned())
+    }
+
+    fn end(&self) -> Result<(), String> {
+        self.into.push_event(gst::event::Eos::new());
+        let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+        let patience = gst::ClockTime::from_nseconds(ENDS_WITHIN.as_nanos() as u64);
+        let message = self.bus().timed_pop_filtered(patience, &kinds);
+        match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Error(error)) => Err(Trouble::of(error).with_cause()),
+            Some(_) => Ok(()),
+            None => Err(format!("the end of the file was not written within {} s", ENDS_WITHIN.as_secs())),
+        }
+    }
+
+    /// Takes the pipeline down. Where that hangs in the file system, the descriptor must not become another file's.
+    fn take_down(&mut self, patience: Duration) -> Option<File> {
+        let file = self.file.take()?;
+        if teardown::stop_within(self.pipeline.clone().upcast(), patience) {
+            return Some(file);
+        }
+        std::mem::forget(file);
+        None
+    }
+}
+
+impl Drop for Muxer {
+    fn drop(&mut self) {
+        drop(self.take_down(GIVEN_UP_WITHIN));
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! How far a conversion is: a bar on a terminal, a line now and then in a log.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+use crate::tell;
+
+const STYLE: &str =
+    "{msg} {percent:>3}%|{bar:30}| {pos}/{len} [{elapsed_precise}<{eta_precise}, {per_sec:.1}]";
+/// In a log: as many percent from line to line, or after so long a time, but not too often.
+const STEP_PERCENT: u64 = 10;
+const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+const AT_MOST_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows it on stderr.
+pub enum Progress {
+    /// On a terminal.
+    Bar(ProgressBar),
+    /// In a log.
+    Lines(Lines),
+}
+
+/// When the next line is due.
+pub struct Lines {
+    name: String,
+    started: Instant,
+    told: Instant,
+    told_percent: u64,
+}
+
+impl Progress {
+    /// Of something with a name.
+    pub fn new(name: &str) -> Self {
+        if std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template(STYLE).expect("a valid template");
+            let bar = ProgressBar::no_length().with_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+            return Self::Bar(bar.with_message(name.to_owned()));
+        }
+        let now = Instant::now();
+        Self::Lines(Lines { name: name.to_owned(), started: now, told: now, told_percent: 0 })
+    }
+
+    /// So many frames of all are done.
+    pub fn update(&mut self, done: u64, total: u64) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Self::Lines(lines) => {
+                if let Some(line) = lines.line(Instant::now(), done, total) {
+                    tell::talk(line);
+                }
+            }
+        }
+    }
+
+    /// A line about it.
+    pub fn talk(&self, line: &str) {
+        match self {
+            Self::Bar(bar) => bar.suspend(|| tell::talk(line)),
+            Self::Lines(_) => tell::talk(line),
+        }
+    }
+
+    /// Leaves the terminal as it was.
+    pub fn close(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    fn line(&mut self, now: Instant, done: u64, total: u64) -> Option<String> {
+        let percent = done * 100 / total.max(1);
+        let since = now.duration_since(self.told);
+        let due = percent >= self.told_percent + STEP_PERCENT || since >= AT_LEAST_EVERY;
+        if !due || since < AT_MOST_EVERY || done == 0 || done >= total {
+            return None;
+        }
+        (self.told, self.told_percent) = (now, percent);
+        let elapsed = now.duration_since(self.started);
+        let rate = done as f64 / elapsed.as_secs_f64();
+        let left = HumanDuration(Duration::from_secs_f64((total - done) as f64 / rate));
+        Some(format!("{}: {percent} %, {done} of {total} frames, {rate:.1}/s, {left} left", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_gets_a_line_now_and_then() {
+        let start = Instant::now();
+        let mut lines = Lines { name: "a".into(), started: start, told: start, told_percent: 0 };
+        let mut at = |seconds, done| lines.line(start + Duration::from_secs(seconds), done, 1000);
+        assert_eq!(at(5, 300), None, "not too often");
+        assert_eq!(at(10, 500).unwrap(), "a: 50 %, 500 of 1000 frames, 50.0/s, 10 seconds left");
+        assert_eq!(at(25, 550), None, "little has changed");
+        assert!(at(30, 600).is_some());
+        assert!(at(91, 601).is_some(), "it still runs");
+        assert_eq!(at(200, 1000), None, "the closing line comes");
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cvmmap-streamer svo-to-mp4`.
+
+use std::path::PathBuf;
+
+use super::convert::{self, Control, Event};
+use super::options::Options;
+use super::progress::Progress;
+use crate::exit::Failure;
+use crate::{interrupt, run, tell};
+
+/// Convert a ZED recording to MP4: its left view, or both side by side without decoding.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The recording, .svo2
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The MP4 file [default: NAME.mp4 beside NAME.svo2]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+    /// Print one JSON line on stdout when it is done
+    #[arg(long)]
+    json: bool,
+}
+
+/// Converts one recording; SIGINT and SIGTERM end it, and nothing stays behind.
+///
+/// # Errors
+/// A [`Failure`] whose exit code says what went wrong.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let conversion = args.options.resolve()?;
+    let output = args.output.clone().unwrap_or_else(|| convert::default_output(&args.input));
+    run::register_elements()?;
+    let cancelled = interrupt::listen()?;
+    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut progress = Progress::new(&name);
+    let mut events = |event| match event {
+        Event::Progress { done, total } => progress.update(done, total),
+        Event::Notice(text) => progress.talk(&text),
+    };
+    let mut control = Control { events: &mut events, cancelled: &cancelled };
+    let result = convert::convert(&args.input, &output, &conversion, &mut control);
+    progress.close();
+    let done = result?;
+    tell::talk(done.text());
+    if args.json {
+        tell::result(done.json());
+    }
+    Ok(())
+}
