@@ -7,7 +7,6 @@ use std::sync::{Arc, LazyLock, Mutex};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use gst_base::prelude::*;
 use svo2::{Found, OpenError, Reader, Recording};
 
 use super::course::Frames;
@@ -247,13 +246,7 @@ impl ZedSvoSrc {
             let decoder = chain::decoder(&recording, settings.decoder.as_deref()).map_err(Refusal::Codec)?;
             session.stats.lock().unwrap().decoder = decoder.factory().map(|factory| factory.name().into());
             elements.push(decoder);
-            let view = View::new(settings.view, rectifier);
-            let hides = session.clone();
-            view.sink_pad().add_probe(gst::PadProbeType::BUFFER, move |_, info| match info.buffer() {
-                Some(buffer) if !hides.shows(buffer) => gst::PadProbeReturn::Drop,
-                _ => gst::PadProbeReturn::Ok,
-            });
-            elements.push(view.upcast());
+            elements.push(View::new(settings.view, rectifier, session.clone()).upcast());
         }
         let obj = self.obj();
         *self.open.lock().unwrap() = Some(Open { session, feed, elements: elements.clone() });
