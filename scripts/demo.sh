@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MPL-2.0
 # A simulated camera, a real gst-launch-1.0 that encodes and sends it over RTP, and another that receives and decodes.
 # Then a replay on the control plane: it is found, asked and seeked in over NATS, and shows the frame behind the seek.
+# Then a ZED recording: one frame of its left view by number, and a part of it as MP4.
 # Writes a PNG of a frame of each and a summary; ends by itself; fails where a picture did not get through, or another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -126,5 +127,30 @@ EOF
 if [ "$landed" -ne 360 ] || [ ! -s "$out/seek.png" ] || [ -z "$shown" ] || [ "$shown" -lt "$landed" ] \
   || [ "$was" -ge "$landed" ]; then
   echo "demo: the seek did not lead to its picture; see the logs in $out" >&2
+  exit 1
+fi
+
+# A recording of 10 s with two key frames, at 0 and at 250: frame 217 takes decoding 218.
+recording=$out/zed.svo2
+echo "simulating a ZED recording of 10 s, 960x600 for each eye, H.264 ..."
+"$streamer" sim --svo2 "$recording" --encoded h264 --size 960x600 --fps 30 --frames 300 --gop 250 2>"$out/zed.log"
+gst-launch-1.0 -v zedsvosrc location="$recording" start-frame=217 end-frame=217 ! identity silent=false \
+  ! videoconvert ! pngenc compression-level=1 ! filesink location="$out/zed.png" >"$out/zed-frame.log" 2>&1
+"$streamer" svo-to-mp4 --input "$recording" --output "$out/zed.mp4" --start-frame 100 --end-frame 199 --preset fast \
+  --json >"$out/zed-mp4.json" 2>"$out/zed-mp4.log"
+
+shown=$(sed -n 's/.*offset: \([0-9]*\),.*/\1/p' "$out/zed-frame.log" | xargs)
+said() { sed -n "s/.*\"$1\":\"*\([^,\"}]*\).*/\1/p" "$out/zed-mp4.json"; }
+cat <<EOF
+
+  cv-mmap demo: a ZED recording, without SDK or GPU
+  ---------------------------------------------------------------
+  recording                       $recording, $(du -h "$recording" | cut -f1)
+  frame 217 of the left view      frame $shown, $out/zed.png
+  frames 100 to 199 as MP4        $(said frames) frames, $(said codec) by $(said encoder), $out/zed.mp4
+
+EOF
+if [ "$shown" != 217 ] || [ ! -s "$out/zed.png" ] || [ "$(said frames)" != 100 ] || [ ! -s "$out/zed.mp4" ]; then
+  echo "demo: the recording did not give the frames that were asked for; see the logs in $out" >&2
   exit 1
 fi

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
@@ -18,8 +18,10 @@ use crate::run::teardown;
 pub const TIMESCALE: u32 = 90_000;
 /// A fragment ends at a key frame, or when it is so long; in ms.
 const FRAGMENT_MS: &str = "1000";
-/// The last fragment, or the table of all samples, takes no longer to be written.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// A pipeline of which all is written stops within that.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is asked whether the end is still waited for.
+const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// A file that failed is not waited for.
 const GIVEN_UP_WITHIN: Duration = Duration::from_millis(300);
 
@@ -109,16 +111,14 @@ impl Muxer {
         first_error(&self.bus()).map(|trouble| trouble.with_cause())
     }
 
-    /// Makes the file whole.
+    /// Makes the file whole, for as long as `patient` says so: what is left to be written may take a while.
     ///
     /// # Errors
-    /// What the muxer or the system says.
-    pub fn finish(mut self) -> Result<File, String> {
-        let ended = self.end();
+    /// What the muxer or the system says, or that nobody waits any longer.
+    pub fn finish(mut self, patient: impl FnMut() -> bool) -> Result<File, String> {
+        self.end(patient)?;
         // All is written: a machine that is busy takes nothing away from that.
-        let file = self.take_down(ENDS_WITHIN);
-        ended?;
-        file.ok_or_else(|| "the muxer does not stop".into())
+        self.take_down(STOPS_WITHIN).ok_or_else(|| "the muxer does not stop".into())
     }
 
     fn bus(&self) -> gst::Bus {
@@ -129,15 +129,21 @@ impl Muxer {
         self.trouble().unwrap_or_else(|| unknown.to_owned())
     }
 
-    fn end(&self) -> Result<(), String> {
+    fn end(&self, mut patient: impl FnMut() -> bool) -> Result<(), String> {
+        let begun = Instant::now();
         self.into.push_event(gst::event::Eos::new());
         let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-        let patience = gst::ClockTime::from_nseconds(ENDS_WITHIN.as_nanos() as u64);
-        let message = self.bus().timed_pop_filtered(patience, &kinds);
-        match message.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Error(error)) => Err(Trouble::of(error).with_cause()),
-            Some(_) => Ok(()),
-            None => Err(format!("the end of the file was not written within {} s", ENDS_WITHIN.as_secs())),
+        loop {
+            let message = self.bus().timed_pop_filtered(TICK, &kinds);
+            match message.as_ref().map(|message| message.view()) {
+                Some(gst::MessageView::Error(error)) => return Err(Trouble::of(error).with_cause()),
+                Some(_) => return Ok(()),
+                None if patient() => (),
+                None => {
+                    let seconds = begun.elapsed().as_secs();
+                    return Err(format!("the end of the file was not written within {seconds} s"));
+                }
+            }
         }
     }
 
@@ -155,5 +161,58 @@ impl Muxer {
 impl Drop for Muxer {
     fn drop(&mut self) {
         drop(self.take_down(GIVEN_UP_WITHIN));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    /// A pipe takes 64 KiB, and the rest when it is read: a disk that is slow, or stands still.
+    fn into_a_pipe() -> (Muxer, std::io::PipeReader) {
+        gst::init().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        let muxer = Muxer::new(file, Layout::Fragmented).unwrap();
+        let caps = "video/x-h264,stream-format=avc,alignment=au,width=64,height=64,framerate=30/1,codec_data=(buffer)014d001effe1000467640001010001680";
+        muxer.begin(&format!("{caps}0").parse().unwrap());
+        for frame in 0..4 {
+            let mut unit = gst::Buffer::from_slice(vec![0; 50_000]);
+            let writable = unit.get_mut().unwrap();
+            writable.set_pts(gst::ClockTime::from_mseconds(frame * 33));
+            writable.set_dts(gst::ClockTime::from_mseconds(frame * 33));
+            writable.set_duration(gst::ClockTime::from_mseconds(33));
+            muxer.push(unit).unwrap();
+        }
+        (muxer, reader)
+    }
+
+    #[test]
+    fn the_end_is_waited_for_as_long_as_somebody_has_patience() {
+        let (muxer, reader) = into_a_pipe();
+        let (mut asked, mut drain) = (0, None);
+        let finished = muxer.finish(|| {
+            asked += 1;
+            if asked == 3 {
+                let mut reader = reader.try_clone().unwrap();
+                drain = Some(std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink())));
+            }
+            true
+        });
+        drop(finished.unwrap());
+        assert!(asked >= 3 && drain.unwrap().join().unwrap().unwrap() > 200_000, "asked {asked} times");
+    }
+
+    #[test]
+    fn who_loses_patience_is_told_so() {
+        let (muxer, _reader) = into_a_pipe();
+        let mut asked = 0;
+        let finished = muxer.finish(|| {
+            asked += 1;
+            asked < 3
+        });
+        assert!(finished.unwrap_err().contains("the end of the file was not written"));
+        assert_eq!(asked, 3);
     }
 }

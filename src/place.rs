@@ -6,9 +6,10 @@
 //! changed meanwhile leads nowhere else.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,15 @@ impl Unfinished {
         part.push(PART);
         part
     }
+}
+
+/// What becomes of a file that has the name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new one is refused in these words.
+    Kept(&'static str),
+    /// It goes once the new one is whole.
+    Replaced,
 }
 
 /// Where one file will lie.
@@ -87,10 +97,13 @@ impl Place {
     /// nobody else's to claim, until it is closed.
     ///
     /// # Errors
-    /// Says that the name is taken, unless it may be `overwritten`; that somebody else writes the file right now; or
-    /// what the system says.
-    pub fn claim(&self, overwritten: bool) -> Result<File, String> {
-        let taken = || if overwritten { Ok(()) } else { Err("it exists; --overwrite replaces it".into()) };
+    /// Says that the name is taken by what is to be kept; that somebody else writes the file right now; or what the
+    /// system says.
+    pub fn claim(&self, existing: Existing) -> Result<File, String> {
+        let taken = || match existing {
+            Existing::Kept(refusal) => Err(refusal.to_owned()),
+            Existing::Replaced => Ok(()),
+        };
         self.check_name(taken)?;
         let system = |error: Errno| format!("'{}': {}", self.part_path(), io::Error::from(error));
         // A pipe of that name must not be waited for.
@@ -214,6 +227,72 @@ impl Place {
             Ok(found) => Ok(Some(FileType::from_raw_mode(found.st_mode))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A file that is of no use until it is whole, and goes with this unless it is published.
+pub(crate) struct Claimed {
+    place: Place,
+    file: File,
+    existing: Existing,
+    published: bool,
+}
+
+impl Claimed {
+    /// Claims what a path means, links followed, but for one file that must not be written: `never`.
+    ///
+    /// # Errors
+    /// Says why there can be no such file.
+    pub fn new(path: &Path, never: Option<&Metadata>, existing: Existing) -> Result<Self, String> {
+        let ends_as_folder = path.as_os_str().to_string_lossy().ends_with('/');
+        if ends_as_folder || path.file_name().is_none() {
+            return Err("it names a folder, not a file".into());
+        }
+        let is_never = |found: Metadata| {
+            never.is_some_and(|never| (found.dev(), found.ino()) == (never.dev(), never.ino()))
+        };
+        if path.metadata().is_ok_and(is_never) {
+            return Err("it is the recording itself".into());
+        }
+        let no_folder = |error: io::Error| format!("the folder '{}': {error}", folder_of(path).display());
+        if !folder_of(path).is_dir() {
+            let why = folder_of(path).read_dir().map(drop).err();
+            return Err(no_folder(why.unwrap_or_else(|| io::ErrorKind::NotADirectory.into())));
+        }
+        let path = destination(path).map_err(|error| error.to_string())?;
+        let folder = open_folder(folder_of(&path)).map_err(no_folder)?;
+        let name = path.file_name().expect("it is no folder").to_owned();
+        let place = Place::new(folder, path, name, Unfinished::Useless);
+        let file = place.claim(existing)?;
+        Ok(Self { place, file, existing, published: false })
+    }
+
+    /// The file that grows.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it its name, once it is on the disk; returns its size.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn publish(mut self) -> io::Result<u64> {
+        self.file.sync_all()?;
+        let bytes = self.file.metadata()?.len();
+        match self.existing {
+            Existing::Kept(_) => self.place.publish(),
+            Existing::Replaced => self.place.replace(),
+        }?;
+        self.published = true;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if !self.published {
+            self.place.discard();
         }
     }
 }

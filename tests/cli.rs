@@ -115,6 +115,8 @@ fn sim_records_for_each_eye_and_over_nothing() {
     let file = folder.path().join("a.svo2");
     let line = "sim --frames 40 --gop 15 --size 320x240 --fps 25 --svo2-compression zstd --svo2";
     let record = || run(streamer().args(line.split(' ')).arg(&file));
+    // What one left who was killed is taken over.
+    std::fs::write(folder.path().join(".a.svo2.part"), "cut short").unwrap();
     let output = record();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let recording = svo2::Recording::open(&file).unwrap();

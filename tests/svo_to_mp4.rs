@@ -4,13 +4,16 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::recordings::show;
+use common::zedsvo::write;
 use common::*;
 use cvmmap_ipc::metadata::{Depth, PixelFormat};
 use cvmmap_streamer::exit::Exit;
@@ -65,6 +68,22 @@ impl Bench {
         let said = text(&output.stdout);
         assert_eq!(said.lines().count(), 1, "{said}");
         serde_json::from_str(&said).unwrap()
+    }
+
+    /// All access units of `a.svo2`.
+    fn units(&self) -> Vec<Vec<u8>> {
+        let mut reader = svo2::Reader::new(svo2::Recording::open(&self.path("a.svo2")).unwrap());
+        (0..self.recording.frames as usize).map(|frame| reader.unit(frame).unwrap()).collect()
+    }
+
+    /// Changes what a frame says of its own size.
+    fn damage(&self, frame: usize) {
+        let mut bytes = std::fs::read(self.path("a.svo2")).unwrap();
+        let recording = svo2::Recording::open(&self.path("a.svo2")).unwrap();
+        let unit = svo2::Reader::new(recording).unit(frame).unwrap();
+        let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
+        bytes[at - 4] ^= 0xff;
+        std::fs::write(self.path("a.svo2"), bytes).unwrap();
     }
 
     /// All names in the folder.
@@ -231,6 +250,161 @@ fn a_copy_has_the_recordings_bytes_and_times() {
     }
 }
 
+/// A recording of 60 frames, of which the later 30 come from a camera that was set up otherwise.
+fn two_in_one(
+    codec: svo2::Codec,
+    other: impl FnOnce(&mut Recording),
+    change: impl Fn(usize, Vec<u8>) -> Vec<u8>,
+) -> (Bench, Bench) {
+    let one = Bench::new(|recording| recording.codec = codec);
+    let two = Bench::new(|recording| {
+        recording.codec = codec;
+        other(recording);
+    });
+    let later = two.units();
+    let recording = svo2::Recording::open(&one.path("a.svo2")).unwrap();
+    let path = one.path("two.svo2");
+    write(&recording, &path, 0..60, |frame, unit| {
+        change(frame, if frame < 30 { unit } else { later[frame - 30].clone() })
+    });
+    (one, two)
+}
+
+/// The sequence parameter set of an access unit.
+fn sps(codec: svo2::Codec, unit: &[u8]) -> Option<&[u8]> {
+    svo2::nal::units(unit).find(|nal| match codec {
+        svo2::Codec::H264 => nal[0] & 0x1f == 7,
+        svo2::Codec::H265 => nal[0] >> 1 & 0x3f == 33,
+    })
+}
+
+fn has(file: &Path, bytes: &[u8]) -> bool {
+    std::fs::read(file).unwrap().windows(bytes.len()).any(|window| window == bytes)
+}
+
+#[test]
+fn a_copy_of_parameter_sets_that_change_says_that_samples_have_them() {
+    for (codec, fixed, free) in [(svo2::Codec::H264, "avc1", "avc3"), (svo2::Codec::H265, "hvc1", "hev1")] {
+        // The rate stands in the sets.
+        let (bench, other) = two_in_one(codec, |recording| recording.fps = 50, |_, unit| unit);
+        assert_ne!(sps(codec, &bench.units()[0]), sps(codec, &other.units()[0]), "or it shows nothing");
+        let output = bench.run("--input two.svo2 --copy");
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("parameter sets change at frame 30") && said.contains(free), "{said}");
+        let file = bench.path("two.mp4");
+        assert!(has(&file, free.as_bytes()) && !has(&file, fixed.as_bytes()), "{codec}");
+        assert_eq!(numbers(&file, 640, 0), (0..30).chain(0..30).collect::<Vec<u32>>());
+        assert_eq!(show(&file, None).errors, "");
+        // Up to the change, or from it on, nothing changes.
+        for line in ["--end-frame 29", "--start-frame 30"] {
+            let output = bench.run(&format!("--input two.svo2 --copy --overwrite {line}"));
+            assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+            assert!(has(&file, fixed.as_bytes()) && !has(&file, free.as_bytes()), "{codec} {line}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_refuses_a_size_that_changes() {
+    let (bench, _) = two_in_one(svo2::Codec::H264, |recording| recording.size = (352, 240), |_, unit| unit);
+    let output = bench.run("--input two.svo2 --copy");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["704x240 from frame 30 on", "640x240 before", "--end-frame 29"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(bench.names(), ["a.svo2", "two.svo2"]);
+    assert!(bench.run("--input two.svo2 --copy --end-frame 29").status.success());
+}
+
+#[test]
+fn a_copy_has_the_parameter_sets_that_count_at_its_start() {
+    let codec = svo2::Codec::H264;
+    // Frame 45 is a key frame without sets: those of frame 30 are for it.
+    let without_sets = |frame, unit: Vec<u8>| {
+        if frame != 45 {
+            return unit;
+        }
+        let slices = svo2::nal::units(&unit).filter(|nal| !matches!(nal[0] & 0x1f, 7 | 8));
+        slices.flat_map(|nal| [&[0, 0, 0, 1], nal].concat()).collect()
+    };
+    let (bench, other) = two_in_one(codec, |recording| recording.fps = 50, without_sets);
+    let output = bench.run("--input two.svo2 --copy --start-frame 45");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let file = bench.path("two.mp4");
+    assert!(has(&file, sps(codec, &other.units()[0]).unwrap()));
+    assert!(!has(&file, sps(codec, &bench.units()[0]).unwrap()));
+    assert_eq!(numbers(&file, 640, 0), (15..30).collect::<Vec<u32>>());
+}
+
+/// Numbers of the samples that players may be sent to, from 1.
+fn sync_samples(file: &Path) -> Vec<u32> {
+    let bytes = std::fs::read(file).unwrap();
+    let at = bytes.windows(4).rposition(|window| window == b"stss").expect("a table of sync samples");
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (0..number(at + 8) as usize).map(|entry| number(at + 12 + 4 * entry)).collect()
+}
+
+#[test]
+fn players_are_sent_to_pictures_that_are_whole() {
+    let bench = Bench::new(|_| ());
+    bench.convert("--copy");
+    assert_eq!(sync_samples(&bench.path("a.mp4")), [1, 16, 31, 46]);
+
+    let bench = Bench::new(|recording| recording.intra_refresh = true);
+    let mut reader = svo2::Reader::new(svo2::Recording::open(&bench.path("a.svo2")).unwrap());
+    let point = (1..60).find_map(|frame| match reader.kind(frame) {
+        Ok(svo2::Kind::Entry { recovers_after }) => Some((frame, usize::from(recovers_after))),
+        _ => None,
+    });
+    let (frame, after) = point.expect("it has recovery points");
+    assert!(after > 0);
+    bench.convert("--copy");
+    assert_eq!(sync_samples(&bench.path("a.mp4")), [1]);
+
+    let output = bench.run(&format!("--input a.svo2 --copy --overwrite --start-frame {frame}"));
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let whole =
+        format!("frame {frame} is a recovery point: pictures are whole from frame {} on", frame + after);
+    assert!(said.contains(&whole), "{said}");
+    assert_eq!(sync_samples(&bench.path("a.mp4")), [1]);
+}
+
+#[test]
+fn a_copy_is_interrupted_where_it_looks_for_the_next_key_frame() {
+    let bench = Bench::new(|recording| (recording.frames, recording.gop) = (70, 100));
+    bench.damage(1);
+    let cancelled = AtomicBool::new(false);
+    let mut notices = Vec::new();
+    let mut events = |event| match event {
+        Event::Notice(text) => notices.push(text),
+        Event::Progress { .. } => cancelled.store(true, Ordering::Relaxed),
+    };
+    let mut control = Control { events: &mut events, cancelled: &cancelled };
+    let conversion = Conversion { frames: Frames::default(), how: How::Copy(None), overwrite: false };
+    let failure =
+        convert(&bench.path("a.svo2"), &bench.path("a.mp4"), &conversion, &mut control).unwrap_err();
+    assert_eq!(failure.exit, Exit::Interrupted);
+    assert_eq!(notices, [""; 0]);
+    assert_eq!(bench.names(), ["a.svo2"]);
+}
+
+#[test]
+fn a_path_that_is_not_utf8_is_refused_where_gstreamer_would_need_it() {
+    let bench = Bench::new(|recording| recording.frames = 5);
+    let name = OsStr::from_bytes(b"\xff.svo2");
+    std::fs::rename(bench.path("a.svo2"), bench.folder.path().join(name)).unwrap();
+    let output = run(bench.command("--preset fast --input").arg(name));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(".svo2': its path is not UTF-8") && said.contains("--copy"), "{said}");
+    let output = run(bench.command("--copy --input").arg(name));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(bench.folder.path().join(OsStr::from_bytes(b"\xff.mp4")).is_file());
+}
+
 #[test]
 fn outputs_are_beside_the_recording_and_not_overwritten() {
     let bench = Bench::new(|recording| recording.frames = 5);
@@ -370,13 +544,7 @@ fn a_recording_that_was_cut_short_is_converted_up_to_its_last_frame() {
 #[test]
 fn damaged_frames_are_left_out_up_to_the_next_key_frame_and_told() {
     let bench = Bench::new(|_| ());
-    let mut bytes = std::fs::read(bench.path("a.svo2")).unwrap();
-    let recording = svo2::Recording::open(&bench.path("a.svo2")).unwrap();
-    let unit = svo2::Reader::new(recording).unit(20).unwrap();
-    let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
-    // What the frame says of its own size.
-    bytes[at - 4] ^= 0xff;
-    std::fs::write(bench.path("a.svo2"), bytes).unwrap();
+    bench.damage(20);
     for line in ["--copy", "--codec h264 --preset fast"] {
         let output = bench.run(&format!("--input a.svo2 --json --overwrite {line}"));
         let said = text(&output.stderr);
@@ -537,6 +705,17 @@ fn an_encoder_that_does_not_work_is_given_up_for_the_next() {
         assert!(notices.len() == 1 && notices[0].starts_with(&told), "{factory}: {notices:?}");
         assert_eq!(numbers(&output, SIZE.0, 0), (0..90).collect::<Vec<u32>>(), "{factory}");
     }
+    // What is damaged is told once, however many encoders come across it.
+    bench.damage(20);
+    let mut notices = Vec::new();
+    let mut events = |event| match event {
+        Event::Notice(text) => notices.push(text),
+        Event::Progress { .. } => (),
+    };
+    let mut control = Control { events: &mut events, cancelled: &cancelled };
+    let done = convert(&input, &output, &by(&["swallowingenc", "x264enc"]), &mut control).unwrap();
+    assert_eq!((done.frames, done.damaged), (80, 1));
+    assert_eq!(notices.iter().filter(|text| text.contains("frames 20 to 29")).count(), 1, "{notices:?}");
     std::fs::remove_file(&output).unwrap();
     let mut control = Control { events: &mut |_| (), cancelled: &cancelled };
     let failure = convert(&input, &output, &by(&["closedenc", "refusingenc"]), &mut control).unwrap_err();

@@ -3,12 +3,16 @@
 //! A fragmented MP4 file: what was written before a crash can be played up to the last whole fragment.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
 use super::file::Track;
 use super::queue::{Item, Unit};
 use crate::mp4::{Layout, Muxer};
+
+/// The last fragment takes no longer to be written: a recorder that ends has others waiting for it.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The file.
 pub struct Mp4Track {
@@ -71,6 +75,7 @@ impl Track for Mp4Track {
     }
 
     fn finish(self: Box<Self>) -> Result<File, String> {
-        self.muxer.finish()
+        let begun = Instant::now();
+        self.muxer.finish(|| begun.elapsed() < ENDS_WITHIN)
     }
 }

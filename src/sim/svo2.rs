@@ -5,9 +5,7 @@
 //! Both eyes show the number of the frame; the right one adds [`RIGHT`] to it, so that nobody takes one for the other.
 
 use std::f64::consts::TAU;
-use std::fs::Permissions;
 use std::io::{BufWriter, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +16,7 @@ use svo2::{Header, Kind, Layout, Sample, Sensors, Writer};
 use super::encoder::{Encoder, Encoding};
 use crate::exit::{Failure, configuration};
 use crate::pattern::Pattern;
+use crate::place::{Claimed, Existing};
 
 /// What the right eye's picture adds to the number of the frame.
 pub const RIGHT: u32 = 1 << 24;
@@ -96,20 +95,15 @@ impl Recording {
     /// A [`Failure`] where the file is there already or cannot be written, or an encoder is missing.
     pub fn create(&self, path: &Path, stop: &AtomicBool) -> Result<u32, Failure> {
         let failed = |error: &dyn std::fmt::Display| configuration(format!("'{}': {error}", path.display()));
-        if path.exists() {
-            return Err(failed(&"it exists, and nothing is overwritten"));
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // The umask takes what it wants of this.
-        let permissions = Permissions::from_mode(0o666);
-        let file = tempfile::Builder::new().suffix(".part").permissions(permissions).tempfile_in(folder);
-        let file = file.map_err(|error| failed(&error))?;
-        let (frames, out) = self.write(BufWriter::new(file), stop).map_err(|error| match error {
-            Trouble::File(error) => failed(&error),
-            Trouble::Encoder(failure) => failure,
-        })?;
-        let file = out.into_inner().map_err(|error| failed(&error))?;
-        file.persist_noclobber(path).map_err(|error| failed(&error))?;
+        let existing = Existing::Kept("it exists, and nothing is overwritten");
+        let claimed = Claimed::new(path, None, existing).map_err(|why| failed(&why))?;
+        let (frames, out) =
+            self.write(BufWriter::new(claimed.file()), stop).map_err(|error| match error {
+                Trouble::File(error) => failed(&error),
+                Trouble::Encoder(failure) => failure,
+            })?;
+        out.into_inner().map_err(|error| failed(&error))?;
+        claimed.publish().map_err(|error| failed(&error))?;
         Ok(frames)
     }
 

@@ -2,10 +2,9 @@
 
 //! One recording into one MP4 file, for whoever has one or many: no globals, nothing printed.
 
-use std::fs::{File, Metadata};
-use std::io;
+use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,10 @@ use svo2::{Found, Recording};
 use super::options::{Conversion, How};
 use super::{copy, encode};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::{Place, Unfinished, destination, folder_of, open_folder};
+use crate::place::{Claimed, Existing};
+
+/// So many damaged places are told one by one.
+const TOLD: usize = 10;
 
 /// What a conversion tells while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +152,48 @@ pub(super) struct Written {
     pub damaged: usize,
 }
 
+/// Why nothing was written.
+pub(super) enum Wrong {
+    /// What the system or the muxer says of the file, which it does not name.
+    Output(String),
+    /// All else names what it is about.
+    Failed(Failure),
+}
+
+impl Wrong {
+    pub fn output(why: impl std::fmt::Display) -> Self {
+        Self::Output(why.to_string())
+    }
+}
+
+impl From<Failure> for Wrong {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Places where frames are damaged, by the first of them. Each is told once, however often it is come across.
+#[derive(Default)]
+pub(super) struct Damages(BTreeSet<u64>);
+
+impl Damages {
+    pub fn tell(&mut self, control: &mut Control, frames: RangeInclusive<u64>, why: &str) {
+        let (first, last) = frames.into_inner();
+        if self.0.insert(first) && self.0.len() <= TOLD {
+            control.notice(format!("warning: frames {first} to {last} are left out: {why}"));
+        }
+    }
+
+    /// Tells how many were not told; returns how many there are.
+    pub fn close(self, control: &mut Control) -> usize {
+        let damaged = self.0.len();
+        if damaged > TOLD {
+            control.notice(format!("warning: {} more places are damaged", damaged - TOLD));
+        }
+        damaged
+    }
+}
+
 /// `foo.mp4` beside `foo.svo2`.
 pub fn default_output(input: &Path) -> PathBuf {
     input.with_extension("mp4")
@@ -171,25 +215,31 @@ pub fn convert(
     if let How::Copy(codec) = conversion.how {
         copy::check(&recording, codec, conversion.frames)?;
     }
-    let mut claimed = Claimed::new(output, &identity, conversion.overwrite)?;
+    if matches!(conversion.how, How::Encode(_)) {
+        encode::check(input)?;
+    }
+    let wrong =
+        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
+    let existing = match conversion.overwrite {
+        true => Existing::Replaced,
+        false => Existing::Kept("it exists; --overwrite replaces it"),
+    };
+    let claimed = Claimed::new(output, Some(&identity), existing).map_err(|why| wrong(&why))?;
     let scanned = tell_how_it_was_found(&recording, control);
     control.check()?;
-    let file = &claimed.file;
+    let file = claimed.file();
     let written = match &conversion.how {
         How::Copy(_) => {
             copy::copy(&recording, asked.clone(), conversion.frames.start.is_some(), file, control)
         }
         How::Encode(encoding) => encode::encode(input, &recording, asked.clone(), encoding, file, control),
     };
-    let written = written.map_err(|failure| match failure.exit {
-        // What the system says of a file names none.
-        Exit::Configuration if !failure.to_string().starts_with("--") => {
-            configuration(format!("--output '{}': {failure}", output.display()))
-        }
-        _ => failure,
+    let written = written.map_err(|why| match why {
+        Wrong::Output(why) => wrong(&why),
+        Wrong::Failed(failure) => failure,
     })?;
     control.check()?;
-    let bytes = claimed.publish(conversion.overwrite)?;
+    let bytes = claimed.publish().map_err(|error| wrong(&error))?;
     let unix_ns = [*asked.start(), *asked.end()].map(|frame| recording.unix_ns(frame));
     let Written { codec, encoder, size, frames, damaged } = written;
     let done = Done {
@@ -240,59 +290,25 @@ fn tell_how_it_was_found(recording: &Recording, control: &mut Control) -> Option
     Some(why.clone())
 }
 
-/// The output while it is not whole; goes with it.
-struct Claimed {
-    place: Place,
-    file: File,
-    published: bool,
-    given: PathBuf,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Claimed {
-    fn new(output: &Path, input: &Metadata, overwrite: bool) -> Result<Self, Failure> {
-        let failed =
-            |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
-        let ends_as_folder = output.as_os_str().to_string_lossy().ends_with('/');
-        if ends_as_folder || output.file_name().is_none() {
-            return Err(failed(&"it names a folder, not a file"));
+    #[test]
+    fn damaged_places_are_told_once_and_not_without_end() {
+        let mut told = Vec::new();
+        let mut events = |event| told.push(event);
+        let cancelled = AtomicBool::new(false);
+        let mut control = Control { events: &mut events, cancelled: &cancelled };
+        let mut damages = Damages::default();
+        for _attempt in 0..2 {
+            for place in 0..12 {
+                damages.tell(&mut control, 10 * place..=10 * place + 4, "torn");
+            }
         }
-        if output.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (input.dev(), input.ino())) {
-            return Err(failed(&"it is the recording itself"));
-        }
-        let no_folder =
-            |error: io::Error| failed(&format_args!("the folder '{}': {error}", folder_of(output).display()));
-        if !folder_of(output).is_dir() {
-            let why = folder_of(output).read_dir().map(drop).err();
-            return Err(no_folder(why.unwrap_or_else(|| io::ErrorKind::NotADirectory.into())));
-        }
-        let path = destination(output).map_err(|error| failed(&error))?;
-        let folder = open_folder(folder_of(&path)).map_err(no_folder)?;
-        let name = path.file_name().expect("it is no folder").to_owned();
-        let place = Place::new(folder, path, name, Unfinished::Useless);
-        let file = place.claim(overwrite).map_err(|why| failed(&why))?;
-        Ok(Self { place, file, published: false, given: output.to_owned() })
-    }
-
-    /// Gives it its name; returns its size.
-    fn publish(&mut self, overwrite: bool) -> Result<u64, Failure> {
-        let publish = || {
-            self.file.sync_all()?;
-            let bytes = self.file.metadata()?.len();
-            if overwrite { self.place.replace() } else { self.place.publish() }?;
-            Ok(bytes)
-        };
-        let bytes = publish().map_err(|error: io::Error| {
-            configuration(format!("--output '{}': {error}", self.given.display()))
-        })?;
-        self.published = true;
-        Ok(bytes)
-    }
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if !self.published {
-            self.place.discard();
-        }
+        assert_eq!(damages.close(&mut control), 12);
+        assert_eq!(told.len(), TOLD + 1);
+        assert_eq!(told[1], Event::Notice("warning: frames 10 to 14 are left out: torn".into()));
+        assert_eq!(told[TOLD], Event::Notice("warning: 2 more places are damaged".into()));
     }
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use svo2::{Kind, Reader, Recording, nal, sample};
 
-use super::convert::{Control, Written};
+use super::convert::{Control, Damages, Written, Wrong};
 use super::options::Frames;
 use crate::exit::{Exit, Failure, configuration};
 use crate::mp4::{Layout, Muxer};
@@ -21,11 +21,9 @@ use crate::run::plan::Codec;
 /// The first slice of an access unit begins within this, mostly.
 const LOOK: usize = 4096;
 /// Frames from one look at the flag, and one word about progress, to the next.
-const STEP: u64 = 64;
+const STEP: usize = 64;
 /// Bytes after which the disk is asked to write.
 const WRITEBACK: usize = 32 << 20;
-/// So many damaged places are told one by one.
-const TOLD: usize = 10;
 
 fn codec(recording: &Recording) -> Codec {
     match recording.codec() {
@@ -79,12 +77,11 @@ pub(super) fn copy(
     start_is_given: bool,
     file: &File,
     control: &mut Control,
-) -> Result<Written, Failure> {
+) -> Result<Written, Wrong> {
     let mut reader = Reader::new(recording.clone());
     let (start, end) = (*asked.start(), *asked.end() + 1);
-    let total = (end - start) as u64;
-    let first = if start_is_given { Some(start) } else { reader.entry_from(start) };
-    let first = first.filter(|&first| first < end).ok_or_else(|| {
+    let first = if start_is_given { Some(start) } else { entry_from(&mut reader, start..end, control)? };
+    let first = first.ok_or_else(|| {
         configuration(format!("--input: none of the frames {start} to {} is a key frame", end - 1))
     })?;
     if first > start {
@@ -93,12 +90,12 @@ pub(super) fn copy(
             first - 1
         ));
     }
-    let caps = caps(recording, &mut reader, first)?;
-    let file = file.try_clone().map_err(configuration)?;
-    let mut writeback = Writeback::start(&file).map_err(configuration)?;
+    let caps = caps(recording, &mut reader, first..end, control)?;
+    let file = file.try_clone().map_err(Wrong::output)?;
+    let mut writeback = Writeback::start(&file).map_err(Wrong::output)?;
     let muxer = Muxer::new(file, Layout::Whole).map_err(|why| Failure::new(Exit::Pipeline, why))?;
     muxer.begin(&caps);
-    let mut copier = Copier {
+    let copier = Copier {
         recording,
         reader,
         pool: Pool::default(),
@@ -106,53 +103,67 @@ pub(super) fn copy(
         spare: Vec::new(),
         begin: recording.running_ns(first),
     };
-    let (mut frame, mut frames, mut damaged) = (first, 0u64, 0usize);
-    while frame < end {
-        if frames.is_multiple_of(STEP) {
-            control.check()?;
-            control.progress((frame - start) as u64, total);
-        }
-        match copier.sample(frame) {
-            Ok(sample) => {
-                writeback.grown(sample.size());
-                muxer.push(sample).map_err(configuration)?;
-                frames += 1;
-                frame += 1;
-            }
-            Err(damage) => {
-                let next = copier.reader.entry_from(frame + 1).unwrap_or(end).min(end);
-                damaged += 1;
-                if damaged <= TOLD {
-                    let until = next - 1;
-                    control.notice(format!("warning: frames {frame} to {until} are left out: {damage}"));
-                }
-                frame = next;
-            }
-        }
-    }
-    if damaged > TOLD {
-        control.notice(format!("warning: {} more places are damaged", damaged - TOLD));
-    }
-    drop(muxer.finish().map_err(configuration)?);
-    writeback.finish().map_err(configuration)?;
+    let (frames, damaged) = copier.run(first..end, start, &muxer, &mut writeback, control)?;
+    let finished = muxer.finish(|| control.check().is_ok());
+    control.check()?;
+    drop(finished.map_err(Wrong::output)?);
+    writeback.finish().map_err(Wrong::output)?;
+    let total = (end - start) as u64;
     control.progress(total, total);
     Ok(Written { codec: recording.codec().name(), encoder: None, size: recording.size(), frames, damaged })
 }
 
-/// What the access units are to a muxer: by the parameter sets of the first, or of the first before it that has any.
-fn caps(recording: &Recording, reader: &mut Reader, first: usize) -> Result<gst::Caps, Failure> {
+/// The first frame of these at which decoding can begin.
+fn entry_from(
+    reader: &mut Reader,
+    frames: Range<usize>,
+    control: &Control,
+) -> Result<Option<usize>, Failure> {
+    for frame in frames {
+        if frame.is_multiple_of(STEP) {
+            control.check()?;
+        }
+        if matches!(reader.kind(frame), Ok(Kind::Entry { .. })) {
+            return Ok(Some(frame));
+        }
+    }
+    Ok(None)
+}
+
+/// What the access units are to a muxer, by the parameter sets of the first or, where it has none, by the nearest before.
+fn caps(
+    recording: &Recording,
+    reader: &mut Reader,
+    frames: Range<usize>,
+    control: &mut Control,
+) -> Result<gst::Caps, Failure> {
     let failed = |why: String| configuration(format!("--input: {why}"));
-    let with_sets = |unit: &Vec<u8>| nal::detect(unit).is_some();
+    let first = frames.start;
+    let mut found = None;
+    for frame in (0..=first).rev() {
+        control.check()?;
+        let with_picture = |unit: &Vec<u8>| nal::picture_size(recording.codec(), unit).is_some();
+        found = reader.unit(frame).ok().filter(with_picture);
+        if found.is_some() {
+            break;
+        }
+    }
     let unit =
-        std::iter::once(first).chain(0..first).find_map(|frame| reader.unit(frame).ok().filter(with_sets));
-    let unit =
-        unit.ok_or_else(|| failed("no parameter sets were found before the first key frame".into()))?;
+        found.ok_or_else(|| failed(format!("no parameter sets were found up to key frame {first}")))?;
+    let changed = changed(recording, reader, &unit, first + 1..frames.end, control)?;
+    // Sets that are not in the sample entry may be among the samples of the latter only.
     let codec = codec(recording);
-    let formats = match codec {
-        Codec::H264 => "avc",
-        Codec::H265 => "hvc1",
+    let (fixed, free) = match codec {
+        Codec::H264 => ("avc", "avc3"),
+        Codec::H265 => ("hvc1", "hev1"),
     };
-    let mut parser = Parser::new(codec, formats).map_err(|why| Failure::new(Exit::Pipeline, why))?;
+    if let Some(frame) = changed {
+        control.notice(format!(
+            "warning: the parameter sets change at frame {frame}: the file is {free}, which not all players take"
+        ));
+    }
+    let format = if changed.is_some() { free } else { fixed };
+    let mut parser = Parser::new(codec, format).map_err(|why| Failure::new(Exit::Pipeline, why))?;
     let annex_b = format!("video/x-{},stream-format=byte-stream,alignment=au", codec.name());
     let mut buffer = gst::Buffer::from_slice(unit);
     buffer.get_mut().expect("nobody else has it").set_pts(gst::ClockTime::ZERO);
@@ -161,6 +172,55 @@ fn caps(recording: &Recording, reader: &mut Reader, first: usize) -> Result<gst:
     // The times are those of the frames, and not multiples of a rate.
     caps.make_mut().structure_mut(0).expect("fixed caps").remove_field("framerate");
     Ok(caps)
+}
+
+/// The first frame with parameter sets that `unit` has not.
+///
+/// # Errors
+/// The size of the pictures changes, which a file has only one of.
+fn changed(
+    recording: &Recording,
+    reader: &mut Reader,
+    unit: &[u8],
+    frames: Range<usize>,
+    control: &Control,
+) -> Result<Option<usize>, Failure> {
+    let codec = recording.codec();
+    let known: Vec<&[u8]> = sets(codec, unit).collect();
+    let size = nal::picture_size(codec, unit);
+    let (mut frame, mut changed) = (frames.start, None);
+    while let Some(entry) = entry_from(reader, frame..frames.end, control)? {
+        frame = entry + 1;
+        let Ok(unit) = reader.unit(entry) else { continue };
+        if sets(codec, &unit).all(|set| known.contains(&set)) {
+            continue;
+        }
+        changed = changed.or(Some(entry));
+        if let (Some(was), Some(is)) = (size, nal::picture_size(codec, &unit))
+            && was != is
+        {
+            return Err(configuration(format!(
+                "--input: pictures are {}x{} from frame {entry} on, {}x{} before, and --copy changes nothing; \
+                 --end-frame {} ends before it",
+                is.0,
+                is.1,
+                was.0,
+                was.1,
+                entry - 1
+            )));
+        }
+    }
+    Ok(changed)
+}
+
+/// The parameter sets of an access unit.
+fn sets(codec: svo2::Codec, unit: &[u8]) -> impl Iterator<Item = &[u8]> {
+    nal::units(unit).filter(move |nal| {
+        nal.first().is_some_and(|&first| match codec {
+            svo2::Codec::H264 => matches!(first & 0x1f, 7 | 8),
+            svo2::Codec::H265 => matches!(first >> 1 & 0x3f, 32..=34),
+        })
+    })
 }
 
 struct Copier<'a> {
@@ -174,7 +234,52 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    fn sample(&mut self, frame: usize) -> Result<gst::Buffer, String> {
+    /// Returns how many frames were written, and how many places are damaged. All were asked for from `start` on.
+    fn run(
+        mut self,
+        frames: Range<usize>,
+        start: usize,
+        muxer: &Muxer,
+        writeback: &mut Writeback,
+        control: &mut Control,
+    ) -> Result<(u64, usize), Wrong> {
+        let (mut frame, end) = (frames.start, frames.end);
+        let total = (end - start) as u64;
+        let (mut written, mut damages) = (0, Damages::default());
+        let mut begins = true;
+        while frame < end {
+            if begins || frame.is_multiple_of(STEP) {
+                control.check()?;
+                control.progress((frame - start) as u64, total);
+            }
+            match self.sample(frame) {
+                Ok((mut sample, kind)) => {
+                    if begins {
+                        tell_recovery(frame, kind, control);
+                    }
+                    // Where pictures become whole by and by, a player that is sent there shows what is not.
+                    if written > 0 && kind != (Kind::Entry { recovers_after: 0 }) {
+                        let writable = sample.get_mut().expect("nobody else has it");
+                        writable.set_flags(gst::BufferFlags::DELTA_UNIT);
+                    }
+                    writeback.grown(sample.size());
+                    muxer.push(sample).map_err(Wrong::Output)?;
+                    written += 1;
+                    frame += 1;
+                    begins = false;
+                }
+                Err(damage) => {
+                    let next = entry_from(&mut self.reader, frame + 1..end, control)?.unwrap_or(end);
+                    damages.tell(control, frame as u64..=next as u64 - 1, &damage);
+                    frame = next;
+                    begins = true;
+                }
+            }
+        }
+        Ok((written, damages.close(control)))
+    }
+
+    fn sample(&mut self, frame: usize) -> Result<(gst::Buffer, Kind), String> {
         let located = self.reader.locate(frame).map_err(|damage| damage.to_string())?;
         let mut unit = self.pool.take(located.len());
         located.read(&mut unit.bytes).map_err(|damage| damage.to_string())?;
@@ -187,10 +292,7 @@ impl Copier<'_> {
         writable.set_pts(time);
         writable.set_dts(time);
         writable.set_duration(gst::ClockTime::from_nseconds(self.recording.duration_ns(frame)));
-        if kind == Kind::Delta {
-            writable.set_flags(gst::BufferFlags::DELTA_UNIT);
-        }
-        Ok(buffer)
+        Ok((buffer, kind))
     }
 
     fn kind(&self, frame: usize, unit: &[u8]) -> Result<Kind, String> {
@@ -198,6 +300,16 @@ impl Copier<'_> {
         let begins = &unit[..unit.len().min(LOOK)];
         let kind = self.recording.classify(frame, begins).or_else(|_| self.recording.classify(frame, unit));
         kind.map_err(|damage| damage.to_string())
+    }
+}
+
+/// Where decoding begins at a recovery point, what is shown first is not whole.
+fn tell_recovery(frame: usize, kind: Kind, control: &mut Control) {
+    if let Kind::Entry { recovers_after: after @ 1.. } = kind {
+        let whole = frame + usize::from(after);
+        control.notice(format!(
+            "warning: frame {frame} is a recovery point: pictures are whole from frame {whole} on"
+        ));
     }
 }
 

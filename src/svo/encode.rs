@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use svo2::Recording;
 
-use super::convert::{Control, Written};
+use super::convert::{Control, Damages, Written, Wrong};
 use super::options::Encoding;
 use super::quality;
 use crate::exit::{Exit, Failure, configuration};
@@ -32,12 +32,32 @@ const STOPS_WITHIN: Duration = Duration::from_secs(5);
 enum Ended {
     /// The encoder does not work; another may.
     Encoder(String),
-    Failed(Failure),
+    Wrong(Wrong),
+}
+
+impl From<Wrong> for Ended {
+    fn from(wrong: Wrong) -> Self {
+        Self::Wrong(wrong)
+    }
 }
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+        Self::Wrong(failure.into())
+    }
+}
+
+/// Whether the recording can be decoded at all.
+///
+/// # Errors
+/// A [`Failure`] that names the flag and the rule.
+pub(super) fn check(input: &Path) -> Result<(), Failure> {
+    match input.to_str() {
+        Some(_) => Ok(()),
+        None => Err(configuration(format!(
+            "--input '{}': its path is not UTF-8, and GStreamer knows no other; give it another name, or use --copy",
+            input.display()
+        ))),
     }
 }
 
@@ -52,32 +72,33 @@ pub(super) fn encode(
     encoding: &Encoding,
     mut file: &File,
     control: &mut Control,
-) -> Result<Written, Failure> {
-    let mut given_up = Vec::new();
+) -> Result<Written, Wrong> {
+    let (mut given_up, mut damages) = (Vec::new(), Damages::default());
     for (number, factory) in encoding.candidates.iter().enumerate() {
         let last = number + 1 == encoding.candidates.len();
         let attempt = Attempt::new(input, recording, &asked, encoding, factory, last, file);
-        let ended = attempt.and_then(|attempt| attempt.run(control));
+        let ended = attempt.and_then(|attempt| attempt.run(control, &mut damages));
         match ended {
-            Ok((frames, damaged)) => {
+            Ok(frames) => {
+                let damaged = damages.close(control);
                 let (width, height) = recording.size();
                 let size = even(width / 2, height);
                 let (codec, encoder) = (encoding.codec.name(), Some(factory.clone()));
                 return Ok(Written { codec, encoder, size, frames, damaged });
             }
-            Err(Ended::Failed(failure)) => return Err(failure),
+            Err(Ended::Wrong(wrong)) => return Err(wrong),
             Err(Ended::Encoder(reason)) => {
                 if let Some(next) = encoding.candidates.get(number + 1) {
                     control.notice(format!("warning: encoder {factory} is given up for {next} ({reason})"));
                 }
                 given_up.push(format!("{factory}: {reason}"));
                 let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-                emptied.map_err(configuration)?;
+                emptied.map_err(Wrong::output)?;
             }
         }
     }
     let (codec, reasons) = (encoding.codec.name(), given_up.join("; "));
-    Err(Failure::new(Exit::Pipeline, format!("--encoder-device: no {codec} encoder works: {reasons}")))
+    Err(Failure::new(Exit::Pipeline, format!("--encoder-device: no {codec} encoder works: {reasons}")).into())
 }
 
 /// What 4:2:0 and encoders have no place for is cropped: an odd column at the right, an odd row at the bottom.
@@ -124,7 +145,7 @@ impl<'a> Attempt<'a> {
             .set("right", &(width % 2).to_string())
             .set("bottom", &(height % 2).to_string());
         let parser = Stage::new(&format!("{}parse", encoding.codec.name()))?;
-        let file = file.try_clone().map_err(configuration)?;
+        let file = file.try_clone().map_err(Wrong::output)?;
         let [muxer, sink] = mp4::stages(&file, Layout::Whole)?;
         let stages = [source, Stage::new("queue")?, convert, Stage::caps(RAW)?, crop, encoder, parser];
         let elements = stages.map(|stage| stage.element);
@@ -145,12 +166,12 @@ impl<'a> Attempt<'a> {
         Ok(Self { pipeline, encoder, sink, input, file: Some(file), total, last, taken, written })
     }
 
-    /// Returns the number of frames in the file, and of places where some were damaged.
-    fn run(mut self, control: &mut Control) -> Result<(u64, usize), Ended> {
+    /// Returns the number of frames in the file.
+    fn run(mut self, control: &mut Control, damages: &mut Damages) -> Result<u64, Ended> {
         let bus = self.pipeline.bus().expect("pipelines have a bus");
         let kinds = [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::Element];
         let started = self.pipeline.set_state(gst::State::Playing);
-        let (mut moved, mut damaged) = ((Instant::now(), 0), 0);
+        let mut moved = (Instant::now(), 0);
         loop {
             let patience = if started.is_ok() { TICK } else { gst::ClockTime::ZERO };
             let message = bus.timed_pop_filtered(patience, &kinds);
@@ -158,13 +179,11 @@ impl<'a> Attempt<'a> {
             control.progress(written.min(self.total), self.total);
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Error(error)) => return Err(self.judge(error)),
-                Some(gst::MessageView::Element(element)) => {
-                    damaged += usize::from(tell_damage(element, control))
-                }
+                Some(gst::MessageView::Element(element)) => tell_damage(element, control, damages),
                 Some(_) if written == 0 => return Err(self.nothing()),
                 Some(_) => {
                     self.take_down();
-                    return Ok((written, damaged));
+                    return Ok(written);
                 }
                 None if started.is_err() => return Err(Ended::Encoder("the pipeline does not start".into())),
                 None => (),
@@ -188,7 +207,7 @@ impl<'a> Attempt<'a> {
     /// Why nothing is in the file.
     fn nothing(&self) -> Ended {
         match self.taken.load(Ordering::Relaxed) {
-            0 => Ended::Failed(configuration(format!(
+            0 => Ended::from(configuration(format!(
                 "--input '{}': none of the frames can be decoded",
                 self.input.display()
             ))),
@@ -205,14 +224,14 @@ impl<'a> Attempt<'a> {
         };
         let begun = self.written.load(Ordering::Relaxed) > 0;
         if of(&self.sink) {
-            return Ended::Failed(configuration(trouble.with_cause()));
+            return Ended::from(Wrong::output(trouble.with_cause()));
         }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
         if of(&self.encoder) || refused {
             return Ended::Encoder(trouble.with_cause());
         }
-        Ended::Failed(configuration(format!("--input '{}': {}", self.input.display(), trouble.with_cause())))
+        Ended::from(configuration(format!("--input '{}': {}", self.input.display(), trouble.with_cause())))
     }
 
     fn take_down(&mut self) {
@@ -230,14 +249,12 @@ impl Drop for Attempt<'_> {
 }
 
 /// Tells where the source had to leave frames out, if the message is about that.
-fn tell_damage(message: &gst::message::Element, control: &mut Control) -> bool {
+fn tell_damage(message: &gst::message::Element, control: &mut Control, damages: &mut Damages) {
     let damage = message.structure().filter(|structure| structure.name() == "zedsvosrc-damaged");
-    let Some(structure) = damage else { return false };
+    let Some(structure) = damage else { return };
     let frame = |field| structure.get::<u64>(field).unwrap_or_default();
-    let (first, last) = (frame("first-frame"), frame("last-frame"));
     let reason = structure.get::<String>("reason").unwrap_or_default();
-    control.notice(format!("warning: frames {first} to {last} are left out: {reason}"));
-    true
+    damages.tell(control, frame("first-frame")..=frame("last-frame"), &reason);
 }
 
 fn counted(pad: &gst::Pad) -> Arc<AtomicU64> {
