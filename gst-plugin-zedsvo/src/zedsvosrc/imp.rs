@@ -141,6 +141,11 @@ impl ElementImpl for ZedSvoSrc {
                 gst::StateChangeError
             })?;
         }
+        if transition == gst::StateChange::PausedToReady
+            && let Some(session) = self.session()
+        {
+            session.flushes.fetch_add(1, Ordering::AcqRel);
+        }
         let result = self.parent_change_state(transition);
         let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
         if failed || transition == gst::StateChange::PausedToReady {
