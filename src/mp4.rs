@@ -166,7 +166,6 @@ impl Drop for Muxer {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     /// A pipe takes 64 KiB, and the rest when it is read: a disk that is slow, or stands still.
