@@ -196,7 +196,7 @@ fn arguments_that_cannot_work_name_the_flag_and_the_rule() {
         (vec!["inspect", "a.svo2", "--seconds", "1"], 2, "--seconds: it is for producers"),
         (vec!["inspect", "/no/such/a.svo2"], 1, "'/no/such/a.svo2': No such file"),
         (vec!["inspect", "/no/such/a.SVO"], 1, "No such file"),
-        (vec!["inspect", "Cargo.toml"], 1, "'Cargo.toml': the file begins with"),
+        (vec!["inspect", "Cargo.toml"], 1, "'Cargo.toml': it is no SVO2 recording"),
         (vec!["inspect", "cvmmap://a@/no/such/folder"], 1, "'/no/such/folder'"),
         (vec!["frobnicate"], 2, "frobnicate"),
     ] {

@@ -283,7 +283,7 @@ fn what_cannot_work_is_refused_and_nothing_is_written() {
         ("--input folder", 1, vec!["--input 'folder'", "it is a folder"]),
         ("--input pipe", 1, vec!["--input 'pipe'", "no regular file"]),
         ("--input empty.svo2", 1, vec!["--input 'empty.svo2'", "0 bytes"]),
-        ("--input text.svo2", 1, vec!["--input 'text.svo2'", "not as MCAP"]),
+        ("--input text.svo2", 1, vec!["--input 'text.svo2'", "it is no SVO2 recording"]),
         ("--input old.svo", 1, vec!["--input 'old.svo'", "version 1", "SDK"]),
         ("--input stub.svo2", 1, vec!["--input 'stub.svo2'"]),
         (

@@ -226,7 +226,7 @@ mod tests {
         fn entry_for(&mut self, frame: usize) -> Option<usize> {
             let entries = || (0..=frame).rev().filter(|&at| self.0[at].is_some());
             let right = entries().find(|&at| at + usize::from(self.0[at].unwrap()) <= frame);
-            right.or_else(|| entries().last())
+            right.or_else(|| (0..=frame).find(|&at| self.0[at].is_some()))
         }
 
         fn entry_from(&mut self, frame: usize) -> Option<usize> {

@@ -174,7 +174,9 @@ mod imp {
                 && !sought()
             {
                 let _ = self.pad.pause_task();
-                self.stop(&mut work, stop);
+                if session.flushes.load(Ordering::Acquire) == 0 {
+                    self.stop(&mut work, stop);
+                }
                 // A seek that came meanwhile found the task still running.
                 if sought() {
                     self.obj().resume();

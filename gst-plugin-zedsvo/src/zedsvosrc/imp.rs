@@ -7,7 +7,6 @@ use std::sync::{Arc, LazyLock, Mutex};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use gst_base::prelude::*;
 use svo2::{Found, OpenError, Reader, Recording};
 
 use super::course::Frames;
@@ -142,6 +141,11 @@ impl ElementImpl for ZedSvoSrc {
                 gst::StateChangeError
             })?;
         }
+        if transition == gst::StateChange::PausedToReady
+            && let Some(session) = self.session()
+        {
+            session.flushes.fetch_add(1, Ordering::AcqRel);
+        }
         let result = self.parent_change_state(transition);
         let failed = result.is_err() && transition == gst::StateChange::ReadyToPaused;
         if failed || transition == gst::StateChange::PausedToReady {
@@ -247,13 +251,7 @@ impl ZedSvoSrc {
             let decoder = chain::decoder(&recording, settings.decoder.as_deref()).map_err(Refusal::Codec)?;
             session.stats.lock().unwrap().decoder = decoder.factory().map(|factory| factory.name().into());
             elements.push(decoder);
-            let view = View::new(settings.view, rectifier);
-            let hides = session.clone();
-            view.sink_pad().add_probe(gst::PadProbeType::BUFFER, move |_, info| match info.buffer() {
-                Some(buffer) if !hides.shows(buffer) => gst::PadProbeReturn::Drop,
-                _ => gst::PadProbeReturn::Ok,
-            });
-            elements.push(view.upcast());
+            elements.push(View::new(settings.view, rectifier, session.clone()).upcast());
         }
         let obj = self.obj();
         *self.open.lock().unwrap() = Some(Open { session, feed, elements: elements.clone() });

@@ -219,6 +219,7 @@ impl ZedSvoSrc {
         let pad = feed.pad();
         let flush_start = || gst::event::FlushStart::builder().seqnum(seek.seqnum).build();
         let flush_stop = || gst::event::FlushStop::builder(true).seqnum(seek.seqnum).build();
+        session.flushes.fetch_add(1, Ordering::AcqRel);
         self.src.push_event(flush_start());
         pad.push_event(flush_start());
         let _ = pad.pause_task();
@@ -227,6 +228,7 @@ impl ZedSvoSrc {
         *session.pending.lock().unwrap() = Some(seek);
         pad.push_event(flush_stop());
         self.src.push_event(flush_stop());
+        session.flushes.fetch_sub(1, Ordering::AcqRel);
         feed.resume()
     }
 

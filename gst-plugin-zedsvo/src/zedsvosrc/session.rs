@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use svo2::{Found, Recording};
 
@@ -27,6 +27,8 @@ pub(super) struct Session {
     pub pending: Mutex<Option<Seek>>,
     /// The last seek that was taken: each sink of a pipeline passes the same one on.
     pub sought: Mutex<Option<gst::Seqnum>>,
+    /// Who flushes or stops the outside just now: what is refused meanwhile, events too, is no error.
+    pub flushes: AtomicUsize,
     /// Somebody asked for the end.
     pub ends: AtomicBool,
     /// The chain is being emptied, of pieces that may have no picture.
@@ -94,6 +96,7 @@ impl Session {
             out: Mutex::new(out),
             pending: Mutex::default(),
             sought: Mutex::default(),
+            flushes: AtomicUsize::new(0),
             ends: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stats: Mutex::default(),

@@ -13,6 +13,7 @@ use gst_video::prelude::*;
 
 use super::CAT;
 use super::rectify::Rectifier;
+use super::session::Session;
 use super::settings::ViewChoice;
 
 glib::wrapper! {
@@ -20,11 +21,12 @@ glib::wrapper! {
 }
 
 impl View {
-    pub(super) fn new(choice: ViewChoice, rectifier: Option<Rectifier>) -> Self {
+    pub(super) fn new(choice: ViewChoice, rectifier: Option<Rectifier>, session: Arc<Session>) -> Self {
         let view: Self = glib::Object::builder().property("name", "view").build();
         *view.imp().choice.lock().unwrap() = choice;
         view.set_passthrough(choice == ViewChoice::SideBySide && rectifier.is_none());
         *view.imp().rectifier.lock().unwrap() = rectifier.map(Arc::new);
+        *view.imp().session.lock().unwrap() = Some(session);
         view
     }
 }
@@ -54,6 +56,7 @@ mod imp {
     pub struct View {
         pub choice: Mutex<ViewChoice>,
         pub(super) rectifier: Mutex<Option<Arc<Rectifier>>>,
+        pub(super) session: Mutex<Option<Arc<Session>>>,
         format: Mutex<Option<Format>>,
         /// Downstream knows where planes lie by the meta.
         in_place: Mutex<bool>,
@@ -69,6 +72,7 @@ mod imp {
             Self {
                 choice: Mutex::new(ViewChoice::SideBySide),
                 rectifier: Mutex::default(),
+                session: Mutex::default(),
                 format: Mutex::default(),
                 in_place: Mutex::default(),
             }
@@ -191,6 +195,10 @@ mod imp {
             input: &gst::Buffer,
             output: &mut gst::BufferRef,
         ) -> Result<gst::FlowSuccess, gst::FlowError> {
+            let session = self.session.lock().unwrap().clone();
+            if session.is_some_and(|session| !session.shows(input)) {
+                return Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED);
+            }
             if *self.in_place.lock().unwrap() {
                 return Ok(gst::FlowSuccess::Ok);
             }
