@@ -30,7 +30,7 @@ const FOOTER: usize = 8 + 8 + 4;
 const MAX_CHUNK: u64 = 1 << 28;
 /// Summaries and other records that are read as a whole; beyond this they are taken for damage.
 pub(crate) const MAX_RECORD: u64 = 1 << 28;
-/// So much of a chunk is looked at in one go, where its checksum is made.
+/// So much is read in one go, of chunks whose checksum is made, and of message indexes.
 const PIECE: u64 = 1 << 20;
 
 /// How a chunk's records are compressed.
@@ -519,14 +519,19 @@ impl Container {
             return Ok(());
         };
         let lies = || format!("the index of messages at {} of the file is none", range.start);
-        let index = Bytes::File(self.file.clone(), range.clone());
+        let mut index = Bytes::File(self.file.clone(), range.clone());
+        // One read is faster than one for each record; long ones can be lies, or mostly the IMU's.
+        if index.len() <= PIECE {
+            let mut block = vec![0; index.len() as usize];
+            index.read_at(0, &mut block).map_err(|_| lies())?;
+            index = Bytes::Memory(Arc::new(block));
+        }
         let mut at = 0;
         while at < index.len() {
             let head = Head::read(&index, at).ok_or_else(lies)?;
             if head.op != op::MESSAGE_INDEX || head.end() > index.len() {
                 return Err(lies());
             }
-            // Those of other channels, most of all the IMU's, need not be read.
             let [low, high, ..] = head.message;
             let channel = u16::from_le_bytes([low, high]);
             if channels.contains(&channel) {

@@ -520,7 +520,7 @@ fn channels_that_are_declared_nowhere_are_not_looked_for_again() {
         bytes.extend((chunk as u16).to_le_bytes());
         bytes.extend([0; 4]);
     }
-    // Without, this takes an hour.
+    // Otherwise each would be looked for in all chunks before it, for many minutes.
     let (done, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(open(&bytes).is_err()));
     assert!(wait.recv_timeout(std::time::Duration::from_secs(100)).expect("it comes to an end"));
