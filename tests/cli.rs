@@ -94,10 +94,20 @@ fn inspect_tells_what_is_in_a_recording_and_what_is_wrong_with_it() {
     let shown = inspect(&[]);
     assert!(shown.contains("  frames: 60\n") && shown.contains("  lost_frames: 4\n"), "{shown}");
 
-    // What a frame says of its own size; and the end is missing.
-    let mut bytes = std::fs::read(&file).unwrap();
+    // A picture that was changed is seen by the checksum alone.
+    let whole = std::fs::read(&file).unwrap();
     let unit = svo2::Reader::new(svo2::Recording::open(&file).unwrap()).unit(25).unwrap();
-    let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
+    let at = whole.windows(unit.len()).position(|window| window == unit).unwrap();
+    let mut bytes = whole.clone();
+    bytes[at + unit.len() - 2] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let report: Value = serde_json::from_str(&inspect(&["--json"])).unwrap();
+    assert_eq!((&report["damage"]["frames"], &report["damage"]["chunks_changed"]), (&0.into(), &Value::Null));
+    let report: Value = serde_json::from_str(&inspect(&["--json", "--check"])).unwrap();
+    assert_eq!((&report["damage"]["frames"], &report["damage"]["chunks_changed"]), (&0.into(), &1.into()));
+
+    // What a frame says of its own size; and the end is missing.
+    let mut bytes = whole;
     bytes[at - 4] ^= 0xff;
     bytes.truncate(bytes.len() - 40);
     std::fs::write(&file, bytes).unwrap();

@@ -2,6 +2,7 @@
 
 //! `cvmmap-streamer inspect FILE.svo2`: what is in a recording, and what is wrong with it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,7 +71,7 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
         "time": times(recording),
         "key_frames": looked.keys(),
         "gaps": gaps(recording),
-        "damage": looked.damage(check),
+        "damage": looked.damage(),
         "imu": imu(recording),
         "topics": topics.collect::<serde_json::Map<_, _>>(),
     })
@@ -151,6 +152,8 @@ struct Looked {
     /// Runs of damaged frames: first, last, and what is wrong with the first.
     damaged: Vec<(usize, usize, String)>,
     count: usize,
+    /// Chunks whose checksum says that they are not as they were written; `None`: nobody looked.
+    chunks: Option<Vec<Value>>,
 }
 
 impl Looked {
@@ -168,6 +171,10 @@ impl Looked {
                 Ok(Kind::Delta) => (),
                 Err(damage) => looked.add(frame, damage.what),
             }
+        }
+        if check {
+            let row = |(frames, what): (Range<usize>, String)| json!({"frames": format!("{}-{}", frames.start, frames.end.saturating_sub(1)), "what": what});
+            looked.chunks = Some(recording.check_chunks().map(row).collect());
         }
         looked
     }
@@ -193,13 +200,18 @@ impl Looked {
         })
     }
 
-    fn damage(&self, check: bool) -> Value {
+    fn damage(&self) -> Value {
         let row = |(first, last, what): &(usize, usize, String)| json!({"frames": format!("{first}-{last}"), "what": what});
-        json!({
-            "looked_at": if check { "all of each frame" } else { "the head of each frame" },
+        let mut damage = json!({
+            "looked_at": if self.chunks.is_some() { "all of each frame" } else { "the head of each frame" },
             "frames": self.count,
             "first": self.damaged.iter().take(LISTED).map(row).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(chunks) = &self.chunks {
+            damage["chunks_changed"] = chunks.len().into();
+            damage["first_chunks"] = chunks.iter().take(LISTED).cloned().collect();
+        }
+        damage
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) const RECORD_HEAD: usize = 1 + 8;
 pub(crate) const MESSAGE_HEAD: usize = 2 + 4 + 8 + 8;
 /// What stands in a chunk before the name of its compression, and the length of that name.
 const CHUNK_HEAD: usize = 8 + 8 + 8 + 4 + 4;
+/// Where the checksum of its bytes stands in that.
+const CHUNK_SUM: usize = 8 + 8 + 8;
 /// The footer's record and the magic behind it, where every finished file ends.
 const TAIL: usize = RECORD_HEAD + FOOTER + mcap::MAGIC.len();
 /// Start of the summary, start of its offsets, checksum.
@@ -27,7 +29,9 @@ const FOOTER: usize = 8 + 8 + 4;
 /// Compressed chunks beyond this are taken for damage: they would have to be held in memory.
 const MAX_CHUNK: u64 = 1 << 28;
 /// Summaries and other records that are read as a whole; beyond this they are taken for damage.
-const MAX_RECORD: u64 = 1 << 28;
+pub(crate) const MAX_RECORD: u64 = 1 << 28;
+/// So much is read in one go, of chunks whose checksum is made, and of message indexes.
+const PIECE: u64 = 1 << 20;
 
 /// How a chunk's records are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,10 @@ struct Chunk {
     indexes: Option<Range<u64>>,
     /// Whether its channels are known.
     looked_in: bool,
+    /// Its messages, all of them, where it was walked since it has no indexes.
+    walked: Option<Vec<Entry>>,
+    /// Where the file has the checksum of its bytes.
+    sum_at: Option<u64>,
 }
 
 impl Chunk {
@@ -76,13 +84,23 @@ impl Chunk {
             compression: Compression::of(&index.compression),
             indexes: (!indexes.is_empty()).then_some(indexes),
             looked_in: true,
+            walked: None,
+            sum_at: Some(index.chunk_start_offset + (RECORD_HEAD + CHUNK_SUM) as u64),
         })
     }
 
     /// Records that lie in no chunk, taken for one.
     fn of_loose(data: Range<u64>) -> Self {
         let uncompressed = data.end - data.start;
-        Self { data, uncompressed, compression: Compression::None, indexes: None, looked_in: false }
+        Self {
+            data,
+            uncompressed,
+            compression: Compression::None,
+            indexes: None,
+            looked_in: false,
+            walked: None,
+            sum_at: None,
+        }
     }
 
     fn end(&self) -> u64 {
@@ -90,7 +108,7 @@ impl Chunk {
     }
 }
 
-/// A message of the wanted channel.
+/// A message, and where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub time_ns: u64,
@@ -98,6 +116,7 @@ pub(crate) struct Entry {
     pub offset: u64,
     /// Index of the chunk.
     pub chunk: u32,
+    pub channel: u16,
 }
 
 /// How the messages were found.
@@ -119,7 +138,9 @@ pub(crate) struct Container {
     pub topics: BTreeMap<u16, String>,
     pub found: Found,
     /// How many messages the channels have, where the file says so.
-    pub counts: BTreeMap<u16, u64>,
+    counts: BTreeMap<u16, u64>,
+    /// The channels of so many chunks, the first ones, are all known.
+    looked_in: usize,
 }
 
 /// Bytes of one chunk, decompressed where they had to be.
@@ -154,6 +175,19 @@ impl Bytes {
     pub fn read_up_to(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         let there = self.len().saturating_sub(offset).min(into.len() as u64) as usize;
         self.read_at(offset, &mut into[..there]).map(|()| there)
+    }
+
+    /// CRC-32 of all of them.
+    fn sum(&self) -> io::Result<u32> {
+        let mut sum = crc32fast::Hasher::new();
+        let mut piece = vec![0; self.len().min(PIECE) as usize];
+        let mut at = 0;
+        while at < self.len() {
+            let there = self.read_up_to(at, &mut piece)?;
+            sum.update(&piece[..there]);
+            at += there as u64;
+        }
+        Ok(sum.finalize())
     }
 
     /// What a record has inside; `None` where it is too long to be true.
@@ -234,18 +268,18 @@ fn split_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 impl Container {
     /// By the summary where there is one that can be true, otherwise by walking.
     pub fn open(file: File) -> io::Result<Self> {
-        let mut container = Self {
-            len: file.metadata()?.len(),
-            file: Arc::new(file),
-            chunks: Vec::new(),
-            topics: BTreeMap::new(),
-            found: Found::Indexed,
-            counts: BTreeMap::new(),
-        };
-        if let Err(why) = container.summary_bytes().and_then(|bytes| container.take_summary(&bytes)) {
-            container.scan(why, true);
+        let len = file.metadata()?.len();
+        let mut container = Self::empty(Arc::new(file), len, Found::Indexed);
+        match container.summary_bytes().and_then(|bytes| container.take_summary(&bytes)) {
+            Ok(()) => container.walk_unindexed(),
+            Err(why) => container = container.scanned(why, true),
         }
         Ok(container)
+    }
+
+    fn empty(file: Arc<File>, len: u64, found: Found) -> Self {
+        let (topics, counts) = (BTreeMap::new(), BTreeMap::new());
+        Self { file, len, chunks: Vec::new(), topics, found, counts, looked_in: 0 }
     }
 
     /// The records of the summary.
@@ -310,11 +344,14 @@ impl Container {
     }
 
     /// Walks through the file, as its summary cannot be relied on; nor can the indexes behind chunks, unless `trusted`.
-    pub fn scan(&mut self, why: String, trusted: bool) {
-        self.chunks.clear();
-        self.topics.clear();
-        self.counts.clear();
-        self.found = Found::Scanned(why);
+    pub fn scanned(&self, why: String, trusted: bool) -> Self {
+        let mut scanned = Self::empty(self.file.clone(), self.len, Found::Scanned(why));
+        scanned.scan(trusted);
+        scanned.walk_unindexed();
+        scanned
+    }
+
+    fn scan(&mut self, trusted: bool) {
         let bytes = Bytes::File(self.file.clone(), 0..self.len);
         let mut at = mcap::MAGIC.len() as u64;
         // Where messages outside of chunks began.
@@ -343,11 +380,20 @@ impl Container {
         {
             chunk.indexes = None;
         }
+    }
+
+    /// Walks through the chunks that have no indexes, and makes the channels of their messages known.
+    fn walk_unindexed(&mut self) {
         for chunk in 0..self.chunks.len() {
-            if self.chunks[chunk].indexes.is_none() {
-                for channel in self.look_in(chunk) {
-                    self.look_for(channel, chunk);
-                }
+            if self.chunks[chunk].indexes.is_some() {
+                continue;
+            }
+            if self.chunks[chunk].walked.is_none() {
+                self.look_in(chunk);
+            }
+            let walked = self.chunks[chunk].walked.iter().flatten();
+            for channel in walked.map(|entry| entry.channel).collect::<BTreeSet<_>>() {
+                self.look_for(channel, chunk);
             }
         }
     }
@@ -368,6 +414,8 @@ impl Container {
             compression: Compression::of(&String::from_utf8_lossy(&name)),
             indexes: None,
             looked_in: false,
+            walked: None,
+            sum_at: Some(head.body() + CHUNK_SUM as u64),
         })
     }
 
@@ -380,29 +428,39 @@ impl Container {
     }
 
     /// Makes the channel known, which was declared in a chunk or in one before it.
-    fn look_for(&mut self, channel: u16, mut chunk: usize) {
-        while !self.topics.contains_key(&channel) {
-            if !self.chunks[chunk].looked_in {
-                self.look_in(chunk);
+    fn look_for(&mut self, channel: u16, chunk: usize) {
+        for before in (self.looked_in..=chunk).rev() {
+            if self.topics.contains_key(&channel) {
+                return;
             }
-            let Some(before) = chunk.checked_sub(1) else { break };
-            chunk = before;
+            if !self.chunks[before].looked_in {
+                self.look_in(before);
+            }
         }
+        // Those who look for a channel that is declared nowhere need not come here again.
+        self.looked_in = self.looked_in.max(chunk + 1);
     }
 
-    /// Makes the channels of a chunk known, and tells of those of its messages.
-    fn look_in(&mut self, chunk: usize) -> BTreeSet<u16> {
-        self.chunks[chunk].looked_in = true;
-        let mut used = BTreeSet::new();
-        let Ok(bytes) = self.bytes(chunk) else { return used };
-        for head in records(&bytes) {
-            match head.op {
-                op::CHANNEL => self.topics.extend(channel(&bytes, &head)),
-                op::MESSAGE => drop(used.insert(MessageHead::parse(&head.message).channel)),
-                _ => {}
+    /// Walks through a chunk: for its channels, where they are not known, and for its messages, where no index has them.
+    fn look_in(&mut self, chunk: usize) {
+        let known = std::mem::replace(&mut self.chunks[chunk].looked_in, true);
+        let indexed = self.chunks[chunk].indexes.is_some();
+        let mut walked = Vec::new();
+        // Chunks that cannot be decompressed have no messages that anybody could name.
+        if let (Ok(bytes), Ok(number)) = (self.bytes(chunk), u32::try_from(chunk)) {
+            for head in records(&bytes) {
+                match head.op {
+                    op::CHANNEL if !known => self.topics.extend(channel(&bytes, &head)),
+                    op::MESSAGE if !indexed && head.len >= MESSAGE_HEAD as u64 => {
+                        let MessageHead { channel, log_time } = MessageHead::parse(&head.message);
+                        walked.push(Entry { time_ns: log_time, offset: head.at, chunk: number, channel });
+                    }
+                    _ => {}
+                }
             }
         }
-        used
+        walked.shrink_to_fit();
+        self.chunks[chunk].walked = (!indexed).then_some(walked);
     }
 
     pub fn chunks(&self) -> usize {
@@ -448,36 +506,46 @@ impl Container {
         Ok(Bytes::Memory(Arc::new(bytes)))
     }
 
-    /// The messages of a channel in a chunk, in the file's order.
+    /// The messages of these channels in a chunk, in the file's order.
     ///
     /// # Errors
     /// The index of the chunk is none.
-    pub fn entries(&self, chunk: usize, channel: u16, into: &mut Vec<Entry>) -> Result<(), String> {
+    pub fn entries(&self, chunk: usize, channels: &[u16], into: &mut Vec<Entry>) -> Result<(), String> {
         let before = into.len();
         let number = u32::try_from(chunk).map_err(|_| format!("{chunk} chunks are too many"))?;
         let Chunk { indexes: Some(range), uncompressed, .. } = &self.chunks[chunk] else {
-            self.walk(chunk, number, channel, into);
+            let walked = self.chunks[chunk].walked.iter().flatten();
+            into.extend(walked.filter(|entry| channels.contains(&entry.channel)));
             return Ok(());
         };
         let lies = || format!("the index of messages at {} of the file is none", range.start);
-        let mut block = vec![0; (range.end - range.start) as usize];
-        self.file.read_exact_at(&mut block, range.start).map_err(|_| lies())?;
-        let mut rest = block.as_slice();
-        while !rest.is_empty() {
-            let (opcode, body, after) = split_record(rest).ok_or_else(lies)?;
-            if opcode != op::MESSAGE_INDEX {
+        let mut index = Bytes::File(self.file.clone(), range.clone());
+        // One read is faster than one for each record; long ones can be lies, or mostly the IMU's.
+        if index.len() <= PIECE {
+            let mut block = vec![0; index.len() as usize];
+            index.read_at(0, &mut block).map_err(|_| lies())?;
+            index = Bytes::Memory(Arc::new(block));
+        }
+        let mut at = 0;
+        while at < index.len() {
+            let head = Head::read(&index, at).ok_or_else(lies)?;
+            if head.op != op::MESSAGE_INDEX || head.end() > index.len() {
                 return Err(lies());
             }
-            if body.starts_with(&channel.to_le_bytes()) {
-                let index = mcap::parse_record(opcode, body).map_err(|_| lies())?;
-                let Record::MessageIndex(MessageIndex { records, .. }) = index else { return Err(lies()) };
+            let [low, high, ..] = head.message;
+            let channel = u16::from_le_bytes([low, high]);
+            if channels.contains(&channel) {
+                let body = index.body(&head).ok_or_else(lies)?;
+                let record = mcap::parse_record(head.op, &body).map_err(|_| lies())?;
+                let Record::MessageIndex(MessageIndex { records, .. }) = record else { return Err(lies()) };
                 into.extend(records.iter().map(|message| Entry {
                     time_ns: message.log_time,
                     offset: message.offset,
                     chunk: number,
+                    channel,
                 }));
             }
-            rest = after;
+            at = head.end();
         }
         let entries = &mut into[before..];
         entries.sort_by_key(|entry| entry.offset);
@@ -486,34 +554,62 @@ impl Container {
         if twice || beyond { Err(lies()) } else { Ok(()) }
     }
 
-    /// The messages of a channel, in the file's order.
+    /// The messages of these channels, in the file's order.
     ///
     /// # Errors
     /// An index of messages is none.
-    pub fn all_entries(&self, channel: u16) -> Result<Vec<Entry>, String> {
+    pub fn all_entries(&self, channels: &[u16]) -> Result<Vec<Entry>, String> {
         let mut entries = Vec::new();
         for chunk in 0..self.chunks.len() {
-            self.entries(chunk, channel, &mut entries)?;
+            self.entries(chunk, channels, &mut entries)?;
         }
         entries.shrink_to_fit();
         Ok(entries)
     }
 
+    /// The channels of a topic: files that were put together, or announce a topic anew, have several.
+    pub fn channels(&self, topic: &str) -> Vec<u16> {
+        self.topics.iter().filter(|(_, name)| *name == topic).map(|(&channel, _)| channel).collect()
+    }
+
+    /// How many messages these channels have, where the file says so of any of them.
+    pub fn said(&self, channels: &[u16]) -> Option<u64> {
+        channels.iter().filter_map(|channel| self.counts.get(channel).copied()).reduce(u64::saturating_add)
+    }
+
+    /// Bytes of memory for what walking found.
+    pub fn walked_bytes(&self) -> usize {
+        self.chunks.iter().filter_map(|chunk| chunk.walked.as_deref()).map(size_of_val).sum()
+    }
+
+    /// What is wrong with the bytes of a chunk, where a checksum of them was written.
+    pub fn fault(&self, chunk: usize) -> Option<String> {
+        let Chunk { sum_at: Some(sum_at), data, uncompressed, .. } = &self.chunks[chunk] else { return None };
+        let (mut said, at) = ([0; 4], data.start);
+        let io = |error: io::Error| format!("the chunk at {at} of the file: {error}");
+        let sum = self.file.read_exact_at(&mut said, *sum_at).map_err(io).and_then(|()| {
+            let said = u32::from_le_bytes(said);
+            if said == 0 {
+                return Ok(None);
+            }
+            let bytes = self.bytes(chunk).map_err(io)?;
+            if bytes.len() != *uncompressed {
+                let len = bytes.len();
+                return Err(format!("the chunk at {at} of the file has {len} of {uncompressed} bytes"));
+            }
+            bytes.sum().map(|sum| Some((said, sum))).map_err(io)
+        });
+        match sum {
+            Ok(sum) => sum.filter(|(said, sum)| said != sum).map(|(said, sum)| {
+                format!("the chunk at {at} of the file has the checksum {sum:08x}, and was written with {said:08x}")
+            }),
+            Err(what) => Some(what),
+        }
+    }
+
     /// Whether anything was found by an index, which may lie.
     pub fn is_indexed(&self) -> bool {
         self.chunks.iter().any(|chunk| chunk.indexes.is_some())
-    }
-
-    fn walk(&self, chunk: usize, number: u32, channel: u16, into: &mut Vec<Entry>) {
-        // Chunks that cannot be decompressed have no messages that anybody could name.
-        let Ok(bytes) = self.bytes(chunk) else { return };
-        let messages =
-            records(&bytes).filter(|head| head.op == op::MESSAGE && head.len >= MESSAGE_HEAD as u64);
-        into.extend(messages.filter_map(|head| {
-            let message = MessageHead::parse(&head.message);
-            let entry = Entry { time_ns: message.log_time, offset: head.at, chunk: number };
-            (message.channel == channel).then_some(entry)
-        }));
     }
 }
 

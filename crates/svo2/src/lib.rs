@@ -10,6 +10,8 @@
 //! - [`sample`]: access units as MP4 has them;
 //! - [`Writer`]: synthetic recordings.
 //!
+//! Frames are shown in the order of the file: ZED recordings have no B-frames, and none are looked for.
+//!
 //! Sources: RadarML/open-svo2 and a university team's write-up; where they disagree, the bitstream and MCAP's own fields
 //! win.
 //!

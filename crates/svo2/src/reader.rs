@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use mcap::records::op;
 
-use crate::container::{Bytes, Container, Entry, MESSAGE_HEAD, MessageHead, RECORD_HEAD};
+use crate::container::{Bytes, Container, Entry, MAX_RECORD, MESSAGE_HEAD, MessageHead, RECORD_HEAD};
 use crate::error::Damage;
 use crate::nal::{self, Kind};
 use crate::recording::Recording;
@@ -45,7 +45,7 @@ impl Cursor {
     }
 
     /// The message of an entry of the index.
-    pub fn message(&mut self, container: &Container, channel: u16, entry: &Entry) -> Result<Message, String> {
+    pub fn message(&mut self, container: &Container, entry: &Entry) -> Result<Message, String> {
         let bytes = self.chunk(container, entry.chunk)?;
         let mut begins = [0; RECORD_HEAD + MESSAGE_HEAD + FRAME_HEAD];
         let there = bytes.read_up_to(entry.offset, &mut begins).map_err(|error| error.to_string())?;
@@ -57,7 +57,7 @@ impl Cursor {
         let (head, frame) = rest.split_first_chunk().expect("they are longer");
         let len = u64::from_le_bytes(record[1..].try_into().expect("eight bytes"));
         let head = MessageHead::parse(head);
-        if record[0] != op::MESSAGE || head.channel != channel || head.log_time != entry.time_ns {
+        if record[0] != op::MESSAGE || head.channel != entry.channel || head.log_time != entry.time_ns {
             let Entry { time_ns, offset, .. } = entry;
             return Err(format!(
                 "no message of {time_ns} ns is at {offset} of its chunk, where the index has it"
@@ -67,17 +67,14 @@ impl Cursor {
         let len = len.checked_sub(MESSAGE_HEAD as u64).filter(|&len| len <= bytes.len() - at);
         let len =
             len.ok_or_else(|| format!("its chunk ends after {} bytes, within the message", bytes.len()))?;
+        if len > MAX_RECORD {
+            return Err(format!("a message says that it has {len} bytes: more than {MAX_RECORD}"));
+        }
         Ok(Message { frame: frame.try_into().expect("eight bytes"), bytes, at, len })
     }
 
-    pub fn locate(
-        &mut self,
-        container: &Container,
-        channel: u16,
-        entry: &Entry,
-        frame: usize,
-    ) -> Result<Located, Damage> {
-        let located = self.message(container, channel, entry).and_then(|message| message.locate(frame));
+    pub fn locate(&mut self, container: &Container, entry: &Entry, frame: usize) -> Result<Located, Damage> {
+        let located = self.message(container, entry).and_then(|message| message.locate(frame));
         located.map_err(|what| Damage { frame, what })
     }
 }
@@ -167,8 +164,8 @@ impl Reader {
     /// # Panics
     /// The recording has no such frame.
     pub fn locate(&mut self, frame: usize) -> Result<Located, Damage> {
-        let Recording { container, channel, frames, .. } = self.recording.as_ref();
-        let located = self.cursor.locate(container, *channel, &frames[frame], frame);
+        let Recording { container, frames, .. } = self.recording.as_ref();
+        let located = self.cursor.locate(container, &frames[frame], frame);
         if located.is_err() {
             self.recording.remember(frame, Known::Damaged);
         }

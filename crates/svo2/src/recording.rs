@@ -2,8 +2,10 @@
 
 //! A recording: which frames it has, and when they were taken.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,13 +27,13 @@ const LOOKED_AT: usize = 1000;
 /// Within so many bytes do pictures of other kinds begin: strips have their count and sizes before them.
 const PREFIX: usize = 64;
 const NS: u64 = 1_000_000_000;
-/// No recording pauses for longer: it is the clock that was set.
-const LONGEST_STEP: u64 = 24 * 60 * 60 * NS;
+/// No recording pauses for longer: it is the clock that was set, as by a change of its zone, which is of whole hours.
+/// Durations of samples, 32 bits of MP4's, hold this many times over.
+const LONGEST_STEP: u64 = 60 * 60 * NS;
 
 /// An open recording, to be shared by its [`Reader`](crate::Reader)s.
 pub struct Recording {
     pub(crate) container: Container,
-    pub(crate) channel: u16,
     pub(crate) frames: Vec<Entry>,
     /// What was learnt of each frame.
     pub(crate) known: Vec<AtomicU32>,
@@ -66,12 +68,8 @@ impl Recording {
     pub fn from_file(file: File, path: &Path) -> Result<Arc<Self>, OpenError> {
         check_magic(&file, path)?;
         let (container, video) = find_video(Container::open(file)?)?;
-        let Video { channel, frames, header, mut cursor } = video;
-        let topic = container.topics[&channel].clone();
-        if frames.is_empty() {
-            return Err(OpenError::NoFrames { topic });
-        }
-        let (codec, (width, height)) = look_at_the_stream(&container, &mut cursor, channel, &frames)?;
+        let Video { topic, frames, header, mut cursor } = video;
+        let (codec, (width, height)) = look_at_the_stream(&container, &mut cursor, &frames)?;
         let (header, header_fault) = match header {
             Ok(header) => (header, None),
             Err(fault) => (Header::default(), Some(fault)),
@@ -86,7 +84,6 @@ impl Recording {
             known: frames.iter().map(|_| AtomicU32::default()).collect(),
             corrected: corrected(&frames, nominal_ns),
             container,
-            channel,
             frames,
             topic,
             header,
@@ -113,7 +110,7 @@ impl Recording {
 
     /// Running time of a frame in ns: since the first frame, and growing from each frame to the next.
     ///
-    /// Where the recorded times do not grow, or by more than a day (a clock that was set), a frame comes
+    /// Where the recorded times do not grow, or by more than an hour (a clock that was set), a frame comes
     /// [`nominal_ns`](Self::nominal_ns) after the one before it.
     ///
     /// # Panics
@@ -186,31 +183,44 @@ impl Recording {
         &self.container.found
     }
 
-    pub(crate) fn sensor_channel(&self, sensors: Sensors) -> Option<u16> {
+    pub(crate) fn sensor_topic(&self, sensors: Sensors) -> Option<&str> {
         let camera = self.topic.strip_suffix(VIDEO)?;
         let of_camera =
             |topic: &str| topic.strip_prefix(camera).is_some_and(|rest| sensors.topics().contains(&rest));
-        self.container.topics.iter().find(|(_, topic)| of_camera(topic)).map(|(&channel, _)| channel)
+        self.topics().find(|topic| of_camera(topic))
     }
 
     /// All topics of the file.
     pub fn topics(&self) -> impl Iterator<Item = &str> {
-        self.container.topics.values().map(String::as_str)
+        self.container.topics.values().map(String::as_str).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// All topics of the file, and how many messages each has; `None` where an index lies.
     pub fn messages(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
-        self.container.topics.iter().map(|(&channel, topic)| {
-            let said = self.container.counts.get(&channel).copied();
-            let found = || self.container.all_entries(channel).ok().map(|entries| entries.len() as u64);
-            (topic.as_str(), said.or_else(found))
+        let mut topics = BTreeMap::<&str, Vec<u16>>::new();
+        for (&channel, topic) in &self.container.topics {
+            topics.entry(topic).or_default().push(channel);
+        }
+        topics.into_iter().map(|(topic, channels)| {
+            let found = || self.container.all_entries(&channels).ok().map(|entries| entries.len() as u64);
+            (topic, self.container.said(&channels).or_else(found))
         })
+    }
+
+    /// Chunks of the file that are not as they were written, by their checksums: the frames that lie in each, and what
+    /// is wrong. Reads the whole file. Not every writer leaves checksums, and files without chunks have none.
+    pub fn check_chunks(&self) -> impl Iterator<Item = (Range<usize>, String)> {
+        let before = |chunk| self.frames.partition_point(|entry| (entry.chunk as usize) < chunk);
+        let faults =
+            (0..self.container.chunks()).filter_map(|chunk| Some((chunk, self.container.fault(chunk)?)));
+        faults.map(move |(chunk, what)| (before(chunk)..before(chunk + 1), what))
     }
 
     /// The bytes of the index in memory.
     pub fn index_bytes(&self) -> usize {
         let corrected = self.corrected.as_deref().map_or(0, size_of_val);
-        corrected + size_of_val(self.frames.as_slice()) + size_of_val(self.known.as_slice())
+        let known = size_of_val(self.known.as_slice());
+        corrected + known + size_of_val(self.frames.as_slice()) + self.container.walked_bytes()
     }
 }
 
@@ -230,14 +240,15 @@ fn check_magic(file: &File, path: &Path) -> Result<(), OpenError> {
 }
 
 enum Missing {
-    /// The indexes are not what they say.
-    Lies(String),
+    /// The indexes are not what they say; with the video by them, where they have one.
+    Lies(String, Option<Box<Video>>),
     Video(OpenError),
 }
 
 /// What is needed to read frames.
 struct Video {
-    channel: u16,
+    topic: String,
+    /// One or more.
     frames: Vec<Entry>,
     header: Result<Header, String>,
     /// It has been at the first frame.
@@ -247,21 +258,46 @@ struct Video {
 /// Finds the frames, by walking where the indexes have none or lie.
 fn find_video(mut container: Container) -> Result<(Container, Video), OpenError> {
     let mut video = indexed_video(&container);
+    let summarized = container.found == Found::Indexed;
     if let Err(Missing::Video(_)) = video
-        && container.found == Found::Indexed
+        && summarized
     {
-        container.scan("its index has no frames".to_owned(), true);
+        container = container.scanned("its index has no frames".to_owned(), true);
         video = indexed_video(&container);
     }
-    if let Err(Missing::Lies(why)) = video {
-        container.scan(why, false);
+    if let Err(Missing::Video(error)) = &video
+        && container.is_indexed()
+        // Files of something else, with a summary that says so, are not read to their end.
+        && !(summarized && matches!(error, OpenError::NoVideo { .. }))
+    {
+        container = container.scanned("its indexes have no frames".to_owned(), false);
         video = indexed_video(&container);
     }
-    match video {
-        Ok(video) => Ok((container, video)),
-        Err(Missing::Video(error)) => Err(error),
-        Err(Missing::Lies(why)) => Err(io::Error::other(why).into()),
+    let (why, indexed) = match video {
+        Ok(video) => return Ok((container, video)),
+        Err(Missing::Video(error)) => return Err(error),
+        Err(Missing::Lies(why, indexed)) => (why, indexed),
+    };
+    let walked = container.scanned(why, false);
+    match (indexed_video(&walked), indexed) {
+        (Ok(video), Some(indexed)) if is_more(&video.frames, &container, &indexed) => Ok((walked, video)),
+        (Ok(video), None) => Ok((walked, video)),
+        (_, Some(indexed)) => Ok((container, *indexed)),
+        (Err(Missing::Video(error)), None) => Err(error),
+        (Err(Missing::Lies(why, _)), None) => Err(io::Error::other(why).into()),
     }
+}
+
+/// Whether what walking found is to be believed, and not an index that seems to lie. It is not where a record is bent:
+/// walking ends there, or steps over it, while the index has the place of that frame, and of those behind it.
+fn is_more(walked: &[Entry], container: &Container, indexed: &Video) -> bool {
+    let (found, has) = (walked.len(), indexed.frames.len());
+    // Where the statistics agree with the index, bytes that only look like another frame do not count.
+    let agreed = container.said(&container.channels(&indexed.topic)) == Some(has as u64);
+    let mut cursor = Cursor::default();
+    let mut whole = || indexed.frames.iter().filter(|entry| cursor.message(container, entry).is_ok()).count();
+    // Damage here and there leaves most of what an index has.
+    found == has || found > has && !agreed || found / 2 > whole()
 }
 
 fn indexed_video(container: &Container) -> Result<Video, Missing> {
@@ -273,42 +309,49 @@ fn indexed_video(container: &Container) -> Result<Video, Missing> {
         || container.topics.iter().filter(|(_, topic)| topic.starts_with(CAMERA) && topic.ends_with(VIDEO));
     // There may be several cameras.
     let video = videos().find(|(_, topic)| **topic == of_header).or_else(|| videos().next());
-    let Some((&channel, topic)) = video else {
+    let Some((_, topic)) = video else {
         let topics = container.topics.values().map(|topic| format!("'{topic}'")).collect::<Vec<_>>();
         let topics = if topics.is_empty() { "none at all".to_owned() } else { topics.join(", ") };
         return Err(Missing::Video(OpenError::NoVideo { topics }));
     };
-    let frames = container.all_entries(channel).map_err(Missing::Lies)?;
-    if let Some(&said) = container.counts.get(&channel)
-        && said != frames.len() as u64
-    {
-        let found = frames.len();
-        return Err(Missing::Lies(format!("its statistics count {said} frames and its indexes {found}")));
-    }
-    if frames.is_empty() {
-        return Err(Missing::Video(OpenError::NoFrames { topic: topic.clone() }));
-    }
-    // Walking finds what is there; an index may say anything.
-    if container.is_indexed()
-        && let (Some(first), Some(last)) = (frames.first(), frames.last())
-    {
+    let channels = container.channels(topic);
+    let frames = container.all_entries(&channels).map_err(|why| Missing::Lies(why, None))?;
+    let found = frames.len();
+    let miscounted = container.said(&channels).filter(|&said| said != found as u64);
+    let miscounted =
+        miscounted.map(|said| format!("its statistics count {said} frames and its indexes {found}"));
+    let [Some(first), Some(last)] = [frames.first(), frames.last()] else {
+        return Err(match miscounted {
+            Some(why) => Missing::Lies(why, None),
+            None => Missing::Video(OpenError::NoFrames { topic: topic.clone() }),
+        });
+    };
+    let lie = miscounted.or_else(|| {
+        // Walking finds what is there; an index may say anything.
+        if !container.is_indexed() {
+            return None;
+        }
         // The first frame is looked at next, mostly in the chunk of the header.
-        let checked = Cursor::default()
-            .message(container, channel, last)
-            .and(cursor.message(container, channel, first));
-        checked.map_err(|what| Missing::Lies(format!("its index lies: {what}")))?;
+        let checked = Cursor::default().message(container, last).and(cursor.message(container, first));
+        checked.err().map(|what| format!("its index lies: {what}"))
+    });
+    let video = Video { topic: topic.clone(), frames, header, cursor };
+    match lie {
+        Some(why) => Err(Missing::Lies(why, Some(video.into()))),
+        None => Ok(video),
     }
-    Ok(Video { channel, frames, header, cursor })
 }
 
 fn read_header(container: &Container, cursor: &mut Cursor) -> Result<Header, String> {
-    let topic = container.topics.iter().find(|(_, topic)| *topic == HEADER);
-    let (&channel, _) = topic.ok_or_else(|| format!("the file has no topic '{HEADER}'"))?;
+    let channels = container.channels(HEADER);
+    if channels.is_empty() {
+        return Err(format!("the file has no topic '{HEADER}'"));
+    }
     let mut entries = Vec::new();
     for chunk in 0..container.chunks() {
-        container.entries(chunk, channel, &mut entries)?;
+        container.entries(chunk, &channels, &mut entries)?;
         if let Some(entry) = entries.first() {
-            return Header::parse(&cursor.message(container, channel, entry)?.read()?);
+            return Header::parse(&cursor.message(container, entry)?.read()?);
         }
     }
     Err(format!("topic '{HEADER}' is empty"))
@@ -318,12 +361,11 @@ fn read_header(container: &Container, cursor: &mut Cursor) -> Result<Header, Str
 fn look_at_the_stream(
     container: &Container,
     cursor: &mut Cursor,
-    channel: u16,
     frames: &[Entry],
 ) -> Result<(Codec, (u32, u32)), OpenError> {
     let mut first = None;
     for (number, entry) in frames.iter().enumerate().take(LOOKED_AT) {
-        let unit = cursor.locate(container, channel, entry, number);
+        let unit = cursor.locate(container, entry, number);
         let unit = match unit.and_then(|unit| unit.begins(usize::MAX)) {
             Ok(unit) => unit,
             Err(damage) => {

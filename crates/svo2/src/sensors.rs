@@ -157,7 +157,6 @@ pub struct SensorReader {
     recording: Arc<Recording>,
     cursor: Cursor,
     sensors: Sensors,
-    channel: u16,
     entries: Vec<Entry>,
 }
 
@@ -167,10 +166,11 @@ impl SensorReader {
     /// # Errors
     /// The index of the topic lies.
     pub fn new(recording: Arc<Recording>, sensors: Sensors) -> Result<Option<Self>, String> {
-        let Some(channel) = recording.sensor_channel(sensors) else { return Ok(None) };
-        let mut entries = recording.container.all_entries(channel)?;
+        let Some(topic) = recording.sensor_topic(sensors) else { return Ok(None) };
+        let container = &recording.container;
+        let mut entries = container.all_entries(&container.channels(topic))?;
         entries.sort_by_key(|entry| entry.time_ns);
-        Ok(Some(Self { recording, cursor: Cursor::default(), sensors, channel, entries }))
+        Ok(Some(Self { recording, cursor: Cursor::default(), sensors, entries }))
     }
 
     /// How many samples there are.
@@ -190,7 +190,7 @@ impl SensorReader {
 
     fn sample(&mut self, number: usize) -> Result<Sample, String> {
         let container = &self.recording.container;
-        let message = self.cursor.message(container, self.channel, &self.entries[number])?.read()?;
+        let message = self.cursor.message(container, &self.entries[number])?.read()?;
         Sample::parse(self.sensors, &message)
     }
 }

@@ -4,10 +4,15 @@
 
 mod common;
 
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
 use common::{Film, START, open, scanned};
 use mcap::records::op;
 use proptest::prelude::*;
-use svo2::{Codec, Found, Kind, Layout, OpenError, Reader};
+use svo2::{Codec, Found, Kind, Layout, OpenError, Reader, Recording, SensorReader, Sensors};
 
 fn layouts() -> impl Iterator<Item = Layout> {
     let compressed = [None, Some(mcap::Compression::Lz4), Some(mcap::Compression::Zstd)];
@@ -16,7 +21,7 @@ fn layouts() -> impl Iterator<Item = Layout> {
 }
 
 /// Where an uncompressed recording has the payloads of its frames.
-fn payloads(film: &Film, bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+fn payloads(film: &Film, bytes: &[u8]) -> Vec<Range<usize>> {
     let find = |number| {
         let unit = film.unit(number);
         let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
@@ -35,6 +40,28 @@ fn bodies(bytes: &[u8], wanted: u8) -> Vec<usize> {
         at += 9 + u64::from_le_bytes(bytes[at + 1..at + 9].try_into().unwrap()) as usize;
     }
     found
+}
+
+/// A chunk of a whole file.
+struct Chunk {
+    /// Its record, without the message indexes behind it.
+    bytes: Range<usize>,
+    /// The frames in it.
+    frames: Range<usize>,
+}
+
+fn chunks(bytes: &[u8]) -> Vec<Chunk> {
+    let summary = mcap::Summary::read(bytes).unwrap().unwrap();
+    let mut frame = 0;
+    let chunks = summary.chunk_indexes.iter().map(|chunk| {
+        let indexes = summary.read_message_indexes(bytes, chunk).unwrap();
+        let before = frame;
+        let of_video = indexes.iter().filter(|(channel, _)| channel.topic.ends_with("/side_by_side"));
+        frame += of_video.map(|(_, index)| index.len()).sum::<usize>();
+        let start = chunk.chunk_start_offset as usize;
+        Chunk { bytes: start..start + chunk.chunk_length as usize, frames: before..frame }
+    });
+    chunks.collect()
 }
 
 fn put(bytes: &mut [u8], at: usize, value: impl AsRef<[u8]>) {
@@ -59,6 +86,7 @@ fn cut_anywhere_it_has_the_frames_that_are_whole() {
             let ends =
                 uncompressed.then(|| payloads(&film, &bytes).into_iter().map(|payload| payload.end + 56));
             let ends = ends.map(Iterator::collect::<Vec<_>>);
+            let chunks = chunks(&bytes);
             let mut before = 0;
             for len in 0..bytes.len() {
                 let frames = match open(&bytes[..len]) {
@@ -76,6 +104,10 @@ fn cut_anywhere_it_has_the_frames_that_are_whole() {
                 if let Some(ends) = &ends {
                     assert_eq!(frames, ends.iter().filter(|&&end| end <= len).count(), "{context}");
                 }
+                // Of a chunk that was cut there may be more.
+                let whole =
+                    chunks.iter().filter(|chunk| chunk.bytes.end <= len).map(|chunk| chunk.frames.len());
+                assert!(frames >= whole.sum::<usize>(), "{context}");
                 assert!(frames >= before, "{context}");
                 before = frames;
             }
@@ -100,6 +132,31 @@ fn without_message_indexes_the_chunks_are_walked() {
         let recording = open(out.get_ref()).unwrap();
         assert_eq!(recording.found(), &Found::Indexed);
         film.assert_in(&recording);
+    }
+}
+
+#[test]
+fn chunks_without_indexes_are_walked_once() {
+    for layout in layouts() {
+        let film = Film { layout, ..Film::default() };
+        let mut bytes = film.bytes();
+        // Without a summary; and the indexes of messages are none.
+        let indexes = bodies(&bytes, op::MESSAGE_INDEX);
+        bytes.truncate(bodies(&bytes, op::DATA_END)[0] - 9);
+        for at in indexes {
+            bytes[at - 9] = 0x77;
+        }
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        let recording = Recording::from_file(file.try_clone().unwrap(), Path::new("a.svo2")).unwrap();
+        // What was found is known, without another look.
+        file.set_len(0).unwrap();
+        assert_eq!(recording.frames(), film.frames);
+        let video = recording.messages().find(|(topic, _)| topic.ends_with("/side_by_side")).unwrap();
+        assert_eq!(video.1, Some(film.frames as u64));
+        let samples = SensorReader::new(recording.clone(), Sensors::Raw).unwrap().unwrap();
+        assert_eq!(samples.samples(), film.frames);
+        assert!(recording.index_bytes() >= 2 * 24 * film.frames);
     }
 }
 
@@ -309,6 +366,219 @@ fn frames_with_wrong_sizes_are_damaged_and_others_are_not() {
     assert!(damage.contains("are no H.264 access unit; they begin with 6e 6f 74"), "{damage}");
 }
 
+/// Each frame in its place, those in `bent` as they are, or damaged.
+fn assert_in_place(film: &Film, recording: &Arc<Recording>, bent: impl Fn(usize) -> bool) {
+    assert_eq!(recording.frames(), film.frames);
+    let mut reader = Reader::new(recording.clone());
+    for frame in (0..film.frames).filter(|&frame| !bent(frame)) {
+        assert_eq!(reader.unit(frame).unwrap(), film.unit(frame));
+        assert_eq!(recording.unix_ns(frame), film.time(frame));
+    }
+}
+
+#[test]
+fn a_bent_record_of_the_first_or_last_frame_costs_no_other() {
+    let film = Film::default();
+    let good = film.bytes();
+    let payloads = payloads(&film, &good);
+    for (frame, next_key) in [(0, Some(15)), (film.frames - 1, None)] {
+        // Opcode, length and channel of its message.
+        let record = payloads[frame].start - 8 - 22 - 9;
+        for bit in 0..8 * (1 + 8 + 2) {
+            let mut bytes = good.clone();
+            bytes[record + bit / 8] ^= 1 << (bit % 8);
+            let recording = open(&bytes).unwrap();
+            assert_in_place(&film, &recording, |at| at == frame);
+            let mut reader = Reader::new(recording.clone());
+            assert!(reader.unit(frame).is_err(), "bit {bit}");
+            assert_eq!(recording.damaged(), 1);
+            assert_eq!(reader.entry_from(frame.max(1)), next_key);
+            assert_eq!(recording.found(), &Found::Indexed);
+        }
+    }
+}
+
+#[test]
+fn a_bent_chunk_costs_no_frame_of_another() {
+    for compression in [Some(mcap::Compression::Lz4), Some(mcap::Compression::Zstd)] {
+        let film = Film { layout: Layout { compression, chunk_size: Some(2000) }, ..Film::default() };
+        let good = film.bytes();
+        let chunks = chunks(&good);
+        let mut refused = 0;
+        for chunk in [&chunks[0], &chunks[chunks.len() - 1]] {
+            assert!(!chunk.frames.is_empty());
+            for at in chunk.bytes.clone() {
+                let mut bytes = good.clone();
+                bytes[at] ^= 0x10;
+                match open(&bytes) {
+                    Ok(recording) => assert_in_place(&film, &recording, |at| chunk.frames.contains(&at)),
+                    // What is bent may be the header or the parameter sets.
+                    Err(OpenError::Disagree { .. }) if chunk.frames.start == 0 => refused += 1,
+                    Err(error) => panic!("byte {at}: {error}"),
+                }
+            }
+        }
+        assert!(refused * 10 < chunks[0].bytes.len(), "{refused}");
+    }
+}
+
+#[test]
+fn an_index_that_is_mostly_wrong_is_not_believed_though_it_has_more() {
+    let film = Film::default();
+    let mut bytes = unsummed(&film);
+    let last = payloads(&film, &bytes)[film.frames - 1].start - 8 - 22 - 9;
+    bytes[last] = 0x77;
+    for index in bodies(&bytes, op::MESSAGE_INDEX) {
+        let len = u32::from_le_bytes(bytes[index + 2..index + 6].try_into().unwrap()) as usize;
+        for at in (index + 6..index + 6 + len).step_by(16) {
+            bytes[at] ^= 1;
+        }
+    }
+    let recording = open(&bytes).unwrap();
+    assert!(scanned(&recording).contains("its index lies"));
+    Film { frames: film.frames - 1, ..film }.assert_in(&recording);
+}
+
+/// Bytes with a hole at `at`, which takes no room on the disk.
+fn with_hole(bytes: &[u8], at: usize) -> Arc<Recording> {
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&bytes[..at], 0).unwrap();
+    file.write_all_at(&bytes[at..], at as u64 + HOLE).unwrap();
+    Recording::from_file(file, Path::new("a.svo2")).unwrap()
+}
+
+const HOLE: u64 = 40 << 30;
+
+fn grow(bytes: &mut [u8], at: usize) {
+    let value = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    put(bytes, at, (value + HOLE).to_le_bytes());
+}
+
+#[test]
+fn indexes_that_say_they_are_huge_cost_no_memory() {
+    let film = Film::default();
+    let mut bytes = unsummed(&film);
+    let footer = bodies(&bytes, op::FOOTER)[0];
+    grow(&mut bytes, footer);
+    // The last chunk's message indexes take all that is before the summary.
+    let chunk = *bodies(&bytes, op::CHUNK_INDEX).last().unwrap();
+    let map = u32::from_le_bytes(bytes[chunk + 32..chunk + 36].try_into().unwrap()) as usize;
+    grow(&mut bytes, chunk + 36 + map);
+    let behind = bodies(&bytes, op::DATA_END)[0] + 4;
+    let recording = with_hole(&bytes, behind);
+    assert!(scanned(&recording).contains("the index of messages at"));
+    film.assert_in(&recording);
+}
+
+#[test]
+fn messages_that_say_they_are_huge_cost_no_memory() {
+    let film = Film { layout: Layout { compression: None, chunk_size: Some(1 << 20) }, ..Film::default() };
+    let mut bytes = unsummed(&film);
+    let chunk = chunks(&bytes)[0].bytes.clone();
+    let footer = bodies(&bytes, op::FOOTER)[0];
+    let index = bodies(&bytes, op::CHUNK_INDEX)[0];
+    let map = u32::from_le_bytes(bytes[index + 32..index + 36].try_into().unwrap()) as usize;
+    // The hole is the chunk's end: its length, its sizes; and where the summary begins.
+    for at in [chunk.start + 1, index + 24, index + 36 + map + 8 + 4, index + 36 + map + 8 + 4 + 8, footer] {
+        grow(&mut bytes, at);
+    }
+    // The header's message and the first sample's, by their records in the chunk.
+    let mut at = chunk.start + 9 + 32 + 8;
+    let mut lied = 0;
+    while lied < 2 {
+        let len = u64::from_le_bytes(bytes[at + 1..at + 9].try_into().unwrap());
+        if bytes[at] == op::MESSAGE {
+            let len = chunk.end as u64 + HOLE - (at + 9) as u64;
+            put(&mut bytes, at + 1, len.to_le_bytes());
+            lied += 1;
+        }
+        at += 9 + len as usize;
+    }
+    let recording = with_hole(&bytes, chunk.end);
+    assert_eq!(recording.found(), &Found::Indexed);
+    let fault = recording.header_fault().unwrap();
+    assert!(fault.contains("more than 268435456"), "{fault}");
+    film.assert_in(&recording);
+    let mut samples = SensorReader::new(recording, Sensors::Raw).unwrap().unwrap();
+    let all: Vec<_> = samples.between(0, u64::MAX).collect();
+    assert_eq!(all.len(), film.frames);
+    assert!(all[0].as_ref().unwrap_err().contains("more than 268435456"));
+    assert!(all[1..].iter().all(Result::is_ok));
+}
+
+#[test]
+fn channels_that_are_declared_nowhere_are_not_looked_for_again() {
+    // Chunks without anything in them, and behind each an index of some channel.
+    const CHUNKS: u32 = 1_000_000;
+    let mut bytes = mcap::MAGIC.to_vec();
+    for chunk in 0..CHUNKS {
+        bytes.push(op::CHUNK);
+        bytes.extend(40u64.to_le_bytes());
+        bytes.extend([0; 40]);
+        bytes.push(op::MESSAGE_INDEX);
+        bytes.extend(6u64.to_le_bytes());
+        bytes.extend((chunk as u16).to_le_bytes());
+        bytes.extend([0; 4]);
+    }
+    // Otherwise each would be looked for in all chunks before it, for many minutes.
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(open(&bytes).is_err()));
+    assert!(wait.recv_timeout(std::time::Duration::from_secs(100)).expect("it comes to an end"));
+}
+
+#[test]
+fn message_indexes_without_the_video_are_no_reason_to_refuse_it() {
+    let film = Film::default();
+    let good = film.bytes();
+    let summary = mcap::Summary::read(&good).unwrap().unwrap();
+    let video = summary.channels.values().find(|channel| channel.topic.ends_with("/side_by_side")).unwrap();
+    let mut bytes = good.clone();
+    for at in bodies(&good, op::MESSAGE_INDEX) {
+        if bytes[at..at + 2] == video.id.to_le_bytes() {
+            put(&mut bytes, at, 999u16.to_le_bytes());
+        }
+    }
+    let recording = open(&bytes).unwrap();
+    assert_eq!(scanned(&recording), "its statistics count 40 frames and its indexes 0");
+    film.assert_in(&recording);
+    // Without the footer, and what counts them.
+    bytes.truncate(bodies(&bytes, op::DATA_END)[0] - 9);
+    bytes.extend(SCHEMA);
+    let recording = open(&bytes).unwrap();
+    assert_eq!(scanned(&recording), "its indexes have no frames");
+    film.assert_in(&recording);
+}
+
+/// An empty record, so that a file does not end behind an index.
+const SCHEMA: [u8; 9] = [op::SCHEMA, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[test]
+fn chunks_are_checked_by_their_checksums() {
+    for layout in layouts() {
+        let film = Film { layout, ..Film::default() };
+        let good = film.bytes();
+        assert_eq!(open(&good).unwrap().check_chunks().count(), 0);
+        let Some(compression) = film.layout.chunk_size.map(|_| film.layout.compression) else { continue };
+        let chunks = chunks(&good);
+        let chunk = &chunks[chunks.len() / 2];
+        let mut bytes = good.clone();
+        let middle = chunk.bytes.start + chunk.bytes.len() / 2;
+        bytes[middle] ^= 1;
+        // With the summary and without.
+        for len in [bytes.len(), bodies(&bytes, op::DATA_END)[0] - 9] {
+            let found: Vec<_> = open(&bytes[..len]).unwrap().check_chunks().collect();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].0, chunk.frames);
+            if compression.is_none() {
+                assert!(found[0].1.contains("of the file has the checksum "), "{found:?}");
+            }
+        }
+        // A sum of 0 is none.
+        put(&mut bytes, chunk.bytes.start + 9 + 24, [0; 4]);
+        assert_eq!(open(&bytes).unwrap().check_chunks().count(), 0);
+    }
+}
+
 /// Of a recording that is bent anywhere, each frame is right, damaged, or one that was bent itself.
 fn assert_tame(film: &Film, bytes: &[u8]) {
     let Ok(recording) = open(bytes) else { return };
@@ -338,6 +608,31 @@ proptest! {
             bytes[at] ^= 1 << bit;
         }
         assert_tame(&film, &bytes);
+    }
+
+    #[test]
+    fn flips_within_a_chunk_cost_no_frame_of_another(
+        layout in prop::sample::select(
+            layouts().filter(|layout| layout.chunk_size.is_some()).collect::<Vec<_>>()
+        ),
+        chunk in any::<prop::sample::Index>(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u32), 1..4),
+    ) {
+        let film = Film { frames: 6, distance: 5, len: 20, layout, ..Film::default() };
+        let mut bytes = film.bytes();
+        let chunks = chunks(&bytes);
+        let chunk = chunk.get(&chunks);
+        for (at, bit) in flips {
+            bytes[chunk.bytes.start + at.index(chunk.bytes.len())] ^= 1 << bit;
+        }
+        match open(&bytes) {
+            Ok(recording) => assert_in_place(&film, &recording, |frame| chunk.frames.contains(&frame)),
+            // The header or the parameter sets were bent.
+            Err(OpenError::Disagree { .. }) => {
+                prop_assert!(chunk.bytes == chunks[0].bytes || chunk.frames.contains(&0));
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     #[test]

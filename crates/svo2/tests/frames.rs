@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::Arc;
 
-use common::{Film, PERIOD, START, header, open, unit};
+use common::{Film, PERIOD, SERIAL, START, header, open, unit};
 use proptest::prelude::*;
-use svo2::{Codec, Header, Kind, Layout, Reader, Recording, Writer};
+use svo2::{Codec, Header, Kind, Layout, Reader, Recording, SensorReader, Sensors, Writer};
 
-const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
+const HOUR: u64 = 60 * 60 * 1_000_000_000;
 
 fn at_times(times: &[u64], header: Header) -> Arc<Recording> {
     let mut writer = Writer::new(Cursor::new(Vec::new()), header, &Layout::default()).unwrap();
@@ -47,11 +47,10 @@ fn times_that_do_not_grow_are_replaced_and_shown_as_recorded() {
 #[test]
 fn a_clock_that_is_set_is_no_pause() {
     // Set from 1970, and by a flipped bit; an hour is a pause.
-    let hour = DAY / 24;
-    let times = [5, 5 + PERIOD, START, START + hour, START + hour + DAY + 1, START + hour + 5, u64::MAX];
+    let times = [5, 5 + PERIOD, START, START + HOUR, START + 2 * HOUR + 1, START + HOUR + 5, u64::MAX];
     let recording = at_times(&times, header());
     let want =
-        [0, PERIOD, 2 * PERIOD, 2 * PERIOD + hour, 3 * PERIOD + hour, 4 * PERIOD + hour, 5 * PERIOD + hour];
+        [0, PERIOD, 2 * PERIOD, 2 * PERIOD + HOUR, 3 * PERIOD + HOUR, 4 * PERIOD + HOUR, 5 * PERIOD + HOUR];
     assert_eq!(running(&recording), want);
 }
 
@@ -194,6 +193,45 @@ fn of_several_cameras_it_is_the_headers_or_else_the_first() {
         let film = Film { frames: want, ..Film::default() };
         let mut reader = Reader::new(recording);
         assert!((0..want).all(|frame| reader.unit(frame).unwrap() == film.unit(frame)));
+    }
+}
+
+#[test]
+fn all_channels_of_a_topic_are_read() {
+    let film = Film::default();
+    for (indexes, chunk_size, compression) in
+        [(true, 2000, None), (true, 1 << 20, None), (false, 2000, Some(mcap::Compression::Lz4))]
+    {
+        let mut out = Cursor::new(Vec::new());
+        let options = mcap::WriteOptions::new().chunk_size(Some(chunk_size)).compression(compression);
+        let mut writer = options.emit_message_indexes(indexes).create(&mut out).unwrap();
+        let whole = film.bytes();
+        for (number, message) in mcap::MessageStream::new(&whole).unwrap().map(Result::unwrap).enumerate() {
+            // In turns, as where two files were put together; metadata make the channel another one.
+            let turn = BTreeMap::from([("turn".to_owned(), (number / 3 % 2).to_string())]);
+            let mcap::Channel { topic, message_encoding, .. } = message.channel.as_ref();
+            let channel = writer.add_channel(0, topic, message_encoding, &turn).unwrap();
+            let header = mcap::records::MessageHeader {
+                channel_id: channel,
+                sequence: message.sequence,
+                log_time: message.log_time,
+                publish_time: message.publish_time,
+            };
+            writer.write_to_known_channel(&header, &message.data).unwrap();
+        }
+        let summary = writer.finish().unwrap();
+        assert!(summary.channels.len() > 5);
+        drop(writer);
+        let recording = open(out.get_ref()).unwrap();
+        film.assert_in(&recording);
+        let messages: BTreeMap<_, _> = recording.messages().collect();
+        assert_eq!(messages.len(), recording.topics().count());
+        assert_eq!(recording.messages().count(), messages.len());
+        let camera = format!("Camera_SN{SERIAL}");
+        assert_eq!(messages[format!("{camera}/side_by_side").as_str()], Some(film.frames as u64));
+        assert_eq!(messages[format!("{camera}/sensors").as_str()], Some(film.frames as u64));
+        let samples = SensorReader::new(recording, Sensors::Raw).unwrap().unwrap();
+        assert_eq!(samples.samples(), film.frames);
     }
 }
 
