@@ -32,7 +32,7 @@ pub struct Args {
     /// Spend this long on each frame, as a busy consumer does [default: 0]
     #[arg(long, value_name = "MS")]
     busy_ms: Option<u64>,
-    /// Read each frame of a recording to its end, not only its head
+    /// Read each frame of a recording to its end, not only its head, and check all checksums
     #[arg(long)]
     check: bool,
     /// Print one JSON object on stdout

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
 use cvmmap_streamer::{control, discover, exit::Failure, inspect, run, sim, smoke, suite, svo, tell};
 
-/// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers.
+/// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers; ZED recordings to MP4.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::zedsvo::{Player, SMALL, Tape, frames, patience, sim, write};
+use common::zedsvo::{Player, SMALL, Tape, frames, patience, sim, write, write_with};
 use common::{gst_tool, run, text};
 use cvmmap_streamer::sim::svo2::Recording as Sim;
 use gst::prelude::*;
@@ -160,6 +160,18 @@ fn what_is_wrong_is_said_with_property_value_and_rule() {
         let error = refusal(&properties);
         assert!(error.contains(wanted), "{properties}: {error}");
     }
+}
+
+/// x265enc takes no stream without a rate.
+#[test]
+fn a_header_without_a_rate_leaves_that_to_the_times() {
+    let tape = Tape::new(&sim(Codec::H264, 20, 15));
+    let path = tape.folder.path().join("no-rate.svo2");
+    let header = svo2::Header { fps: 0, ..tape.recording.header().clone() };
+    write_with(header, &tape.recording, &path, 0..20, |_, unit| unit);
+    let shown = Player::playing(&format!("location={}", path.display())).rest();
+    let rate = shown[0].caps.structure(0).unwrap().get::<gst::Fraction>("framerate").unwrap();
+    assert_eq!((rate, shown.len()), (gst::Fraction::new(30, 1), 20));
 }
 
 #[test]

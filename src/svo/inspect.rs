@@ -27,7 +27,7 @@ pub fn as_file(target: &str) -> Option<PathBuf> {
     (called || path.is_file()).then(|| path.to_owned())
 }
 
-/// Prints the report of a recording; `check`: each frame is read to its end.
+/// Prints the report of a recording; `check`: each frame is read to its end, and all checksums are looked at.
 ///
 /// # Errors
 /// A [`Failure`] where the file is no recording that can be read.
@@ -60,6 +60,7 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
             "model": header.model,
             "sdk_version": header.sdk_version,
             "format_version": header.version,
+            "header_fault": recording.header_fault(),
         },
         "video": {
             "codec": recording.codec().name(),

@@ -91,9 +91,19 @@ pub fn write(
     frames: std::ops::Range<usize>,
     change: impl Fn(usize, Vec<u8>) -> Vec<u8>,
 ) {
+    write_with(recording.header().clone(), recording, path, frames, change);
+}
+
+/// The same under another header.
+pub fn write_with(
+    header: Header,
+    recording: &Arc<Recording>,
+    path: &Path,
+    frames: std::ops::Range<usize>,
+    change: impl Fn(usize, Vec<u8>) -> Vec<u8>,
+) {
     let layout = Layout { chunk_size: Some(1 << 14), ..Layout::default() };
     let out = BufWriter::new(File::create(path).unwrap());
-    let header: Header = recording.header().clone();
     let mut writer = Writer::new(out, header, &layout).unwrap();
     let mut reader = Reader::new(recording.clone());
     for frame in frames {

@@ -18,12 +18,14 @@ fn caps_of(codec: Codec, (width, height): (u32, u32)) -> gst::caps::Builder<gst:
 
 /// Caps of the access units.
 pub(super) fn caps(recording: &svo2::Recording) -> gst::Caps {
-    let fps =
-        i32::try_from(recording.header().fps).ok().filter(|fps| (1..=1000).contains(fps)).unwrap_or_default();
+    // Encoders like a rate, also where the header has none.
+    let rate = 1e9 / recording.nominal_ns() as f64;
+    let rate =
+        gst::Fraction::approximate_f64((rate * 100.).round() / 100.).unwrap_or(gst::Fraction::new(0, 1));
     caps_of(recording.codec(), recording.size())
         .field("stream-format", "byte-stream")
         .field("alignment", "au")
-        .field("framerate", gst::Fraction::new(fps, 1))
+        .field("framerate", rate)
         .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
         .build()
 }

@@ -217,7 +217,7 @@ impl ZedSvoSrc {
                 }
             }
         }
-        self.warn_of_scanning(location, &recording);
+        self.warn_of_faults(location, &recording);
         let (width, height) = recording.size();
         let rectifier = match settings.calibration.as_deref().filter(|_| settings.rectify) {
             Some(calibration) => {
@@ -275,7 +275,14 @@ impl ZedSvoSrc {
         }
     }
 
-    fn warn_of_scanning(&self, location: &str, recording: &Recording) {
+    fn warn_of_faults(&self, location: &str, recording: &Recording) {
+        if let Some(why) = recording.header_fault() {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Read,
+                ("property 'location' = '{location}': {why}; its pictures are shown all the same")
+            );
+        }
         if let Found::Scanned(why) = recording.found() {
             gst::element_imp_warning!(
                 self,

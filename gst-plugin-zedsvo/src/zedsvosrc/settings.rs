@@ -231,7 +231,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("frames, bytes, damaged, skipped, seeks, decoder, found")
+            .blurb("frames, bytes, damaged, skipped, seeks, unreadable-samples, decoder, found, found-why")
             .read_only()
             .build(),
     ]
