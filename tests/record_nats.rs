@@ -410,8 +410,7 @@ fn a_disk_that_is_full_ends_the_recording_and_not_the_stream() {
         assert!(error.contains(&format!("'{}.part'", run.path(name).display())), "{error}");
         assert_eq!((&status["last_frame_ok"], &status["error"]), (&json!(false), &json!(0)));
         assert!(!run.path(name).exists());
-        let failed = run.events("recording").into_iter().filter(|event| event["state"] == "failed");
-        assert_eq!(failed.filter(|event| event["format"] == format).count(), 1);
+        run.wait_for_event_where("recording", "failed", |event| event["format"] == format);
         assert_eq!(run.ask(&format!("{format}.stop"), &[])["error_message"], "not recording");
     }
     let shown = show(&run.path("a.mp4.part"), None);
@@ -424,6 +423,8 @@ fn a_disk_that_is_full_ends_the_recording_and_not_the_stream() {
     };
     let before = frames_out();
     wait_for("the stream to go on", || frames_out() > before + 30);
+    let failed = run.events("recording").into_iter().filter(|event| event["state"] == "failed");
+    assert_eq!(failed.count(), 2);
     run.record("mp4", "b.mp4");
     run.wait_for_frames("mp4", 5);
     run.stop("mp4");
