@@ -18,8 +18,6 @@ use crate::mp4::{Layout, Muxer};
 use crate::parse::Parser;
 use crate::run::plan::Codec;
 
-/// The first slice of an access unit begins within this, mostly.
-const LOOK: usize = 4096;
 /// Frames from one look at the flag, and one word about progress, to the next.
 const STEP: usize = 64;
 /// Bytes after which the disk is asked to write.
@@ -52,11 +50,10 @@ pub(super) fn check(
     }
     let Some(start) = frames.start else { return Ok(()) };
     let mut reader = Reader::new(recording.clone());
-    if matches!(reader.kind(start), Ok(Kind::Entry { .. })) {
+    if is_entry(&mut reader, start) {
         return Ok(());
     }
-    let is_key = |reader: &mut Reader, at: usize| matches!(reader.kind(at), Ok(Kind::Entry { .. }));
-    let before = (0..start).rev().find(|&at| is_key(&mut reader, at));
+    let before = (0..start).rev().find(|&at| is_entry(&mut reader, at));
     let after = reader.entry_from(start + 1);
     let around = match (before, after) {
         (Some(before), Some(after)) => format!("{before} before it and {after} behind it are"),
@@ -113,6 +110,10 @@ pub(super) fn copy(
     Ok(Written { codec: recording.codec().name(), encoder: None, size: recording.size(), frames, damaged })
 }
 
+fn is_entry(reader: &mut Reader, frame: usize) -> bool {
+    matches!(reader.kind(frame), Ok(Kind::Entry { .. }))
+}
+
 /// The first frame of these at which decoding can begin.
 fn entry_from(
     reader: &mut Reader,
@@ -123,7 +124,7 @@ fn entry_from(
         if frame.is_multiple_of(STEP) {
             control.check()?;
         }
-        if matches!(reader.kind(frame), Ok(Kind::Entry { .. })) {
+        if is_entry(reader, frame) {
             return Ok(Some(frame));
         }
     }
@@ -283,7 +284,7 @@ impl Copier<'_> {
         let located = self.reader.locate(frame).map_err(|damage| damage.to_string())?;
         let mut unit = self.pool.take(located.len());
         located.read(&mut unit.bytes).map_err(|damage| damage.to_string())?;
-        let kind = self.kind(frame, &unit.bytes)?;
+        let kind = self.recording.classify(frame, &unit.bytes).map_err(|damage| damage.to_string())?;
         sample::from_annex_b(&mut unit.bytes, &mut self.units, &mut self.spare)
             .map_err(|why| format!("frame {frame}: {why}"))?;
         let mut buffer = gst::Buffer::from_slice(unit);
@@ -293,13 +294,6 @@ impl Copier<'_> {
         writable.set_dts(time);
         writable.set_duration(gst::ClockTime::from_nseconds(self.recording.duration_ns(frame)));
         Ok((buffer, kind))
-    }
-
-    fn kind(&self, frame: usize, unit: &[u8]) -> Result<Kind, String> {
-        // To its end, it would be searched for start codes twice.
-        let begins = &unit[..unit.len().min(LOOK)];
-        let kind = self.recording.classify(frame, begins).or_else(|_| self.recording.classify(frame, unit));
-        kind.map_err(|damage| damage.to_string())
     }
 }
 

@@ -271,7 +271,9 @@ impl Recording {
     /// # Panics
     /// The recording has no such frame.
     pub fn classify(&self, frame: usize, unit: &[u8]) -> Result<Kind, Damage> {
-        let kind = nal::kind(self.codec(), unit);
+        // Looking for the end of the first slice would cost as much as reading it.
+        let begins = &unit[..unit.len().min(LOOK)];
+        let kind = nal::kind(self.codec(), begins).or_else(|| nal::kind(self.codec(), unit));
         self.remember(frame, kind.map_or(Known::Damaged, Known::Is));
         kind.ok_or_else(|| {
             let (len, begins) = (unit.len(), dump(&unit[..unit.len().min(8)]));

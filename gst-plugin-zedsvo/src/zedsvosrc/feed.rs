@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use svo2::{Damage, Kind, Reader, nal};
+use svo2::{Damage, Kind, Reader};
 
 use super::course::{Course, Plan, Step};
 use super::pools::Pools;
@@ -83,9 +83,6 @@ enum Stop {
     Flow(gst::FlowError),
     End,
 }
-
-/// Parameter sets and the first slice's header lie within this, mostly.
-const LOOK: usize = 4096;
 
 mod imp {
     use super::*;
@@ -337,12 +334,7 @@ mod imp {
         let kind = {
             let buffer = buffer.get_mut().expect("nobody else has it");
             let mut bytes = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
-            located.read(&mut bytes).and_then(|()| {
-                // The first bytes tell mostly; looking for the end of a slice would cost as much as reading it.
-                let head = &bytes[..bytes.len().min(LOOK)];
-                let enough = nal::kind(recording.codec(), head).is_some();
-                recording.classify(frame, if enough { head } else { &bytes })
-            })
+            located.read(&mut bytes).and_then(|()| recording.classify(frame, &bytes))
         };
         Ok(kind.map(|kind| (buffer, kind)))
     }
