@@ -73,16 +73,38 @@ fn an_eos_that_is_sent_ends_it_in_order() {
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_plays_is_damage() {
-    let tape = Tape::new(&sim(Codec::H264, 60, 15));
-    let player = Player::playing(&tape.location());
-    assert_eq!(player.next().unwrap().frame, 0);
-    let file = std::fs::OpenOptions::new().write(true).open(&tape.path).unwrap();
-    file.set_len(tape.path.metadata().unwrap().len() / 2).unwrap();
-    let shown = frames(&player.rest());
-    assert!((10..59).contains(&shown.len()), "{}", shown.len());
-    assert_eq!(shown, (1..=shown.len()).collect::<Vec<_>>());
-    assert_eq!(player.stat("skipped"), 59 - shown.len() as u64);
+fn a_file_that_shrinks_while_it_plays_is_an_error() {
+    for properties in ["", "output=encoded", "sensors=true", "view=right"] {
+        let tape = Tape::new(&sim(Codec::H264, 60, 15));
+        std::fs::copy(&tape.path, tape.folder.path().join("spare.svo2")).unwrap();
+        let player = Player::playing(&format!("{} {properties}", tape.location()));
+        assert_eq!(player.next().unwrap().frame, 0);
+        let file = std::fs::OpenOptions::new().write(true).open(&tape.path).unwrap();
+        let len = tape.path.metadata().unwrap().len() / 2;
+        file.set_len(len).unwrap();
+        // What was read before is whole; it stops in order.
+        let shown = frames(&player.rest());
+        assert!(shown.len() < 59, "{}", shown.len());
+        assert_eq!(shown, (1..=shown.len()).collect::<Vec<_>>());
+        let bus = player.pipeline.bus().unwrap();
+        let message = bus.timed_pop_filtered(patience(), &[gst::MessageType::Error]).unwrap();
+        let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
+        assert!(error.error().matches(gst::ResourceError::Read), "{error:?}");
+        let said = error.error().to_string();
+        let begins = format!("property 'location' = '{}': ", tape.path.display());
+        assert!(said.starts_with(&begins) && said.contains(" of the file cannot be read: "), "{said}");
+        assert!(
+            said.ends_with(&format!("it has {len} bytes now, and was longer when it was opened")),
+            "{said}"
+        );
+        // No frame is damaged.
+        assert_eq!((player.stat("skipped"), player.stat("damaged")), (0, 0));
+        // A file that is as it should be plays again.
+        std::fs::copy(tape.folder.path().join("spare.svo2"), &tape.path).unwrap();
+        player.pipeline.set_state(gst::State::Null).unwrap();
+        player.pipeline.set_state(gst::State::Playing).unwrap();
+        assert_eq!(frames(&player.rest()), (0..60).collect::<Vec<_>>());
+    }
 }
 
 /// What stops it on the way to PAUSED.
