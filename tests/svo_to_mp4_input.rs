@@ -245,7 +245,7 @@ fn a_copy_that_gets_a_signal_leaves_nothing_and_a_second_one_ends_it_at_once() {
         let mut said = String::new();
         reader.read_to_string(&mut said).unwrap();
         assert_eq!(process.0.wait().unwrap().code(), Some(130), "{said}");
-        assert!(said.ends_with("\nerror: interrupted: no file was written\n"), "{said}");
+        assert!(said.ends_with("error: interrupted: no file was written\n"), "{said}");
         assert_eq!(bench.names(), names);
     }
     let (mut process, _reader) = stuck(&bench);

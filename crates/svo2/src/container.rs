@@ -620,6 +620,12 @@ impl Container {
         }
     }
 
+    /// Where the file has a message; `None` where its chunk is compressed.
+    pub fn offset(&self, entry: &Entry) -> Option<u64> {
+        let chunk = &self.chunks[entry.chunk as usize];
+        (chunk.compression == Compression::None).then(|| chunk.data.start + entry.offset)
+    }
+
     /// The first read that the system refused.
     pub fn refused(&self) -> Option<&ReadError> {
         self.file.refused()

@@ -118,6 +118,24 @@ impl Recording {
         self.frames[frame].time_ns
     }
 
+    /// Where the file has a frame's message, in bytes from its start; `None` where it lies in a compressed chunk, which
+    /// is read as a whole.
+    ///
+    /// # Panics
+    /// There is no such frame.
+    pub fn offset(&self, frame: usize) -> Option<u64> {
+        self.container.offset(&self.frames[frame])
+    }
+
+    /// The last frame that was taken at or before a time in ns since 1970; `None` where all were taken later.
+    pub fn frame_at_unix(&self, unix_ns: u64) -> Option<usize> {
+        match self.corrected {
+            // The clock was set, or stood still.
+            Some(_) => self.frames.iter().rposition(|entry| entry.time_ns <= unix_ns),
+            None => self.frames.partition_point(|entry| entry.time_ns <= unix_ns).checked_sub(1),
+        }
+    }
+
     /// Running time of a frame in ns: since the first frame, and growing from each frame to the next.
     ///
     /// Where the recorded times do not grow, or by more than an hour (a clock that was set), a frame comes
