@@ -92,7 +92,7 @@ impl Made {
             .arg(bitstream)
             .args([SIZE.0, SIZE.1].map(|size| size.to_string()));
         let told = json_of(generator.args(options.split_whitespace()));
-        Self { path, told, folder: folder }
+        Self { path, told, folder }
     }
 
     pub fn open(&self) -> Arc<Recording> {
