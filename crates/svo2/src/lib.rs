@@ -7,6 +7,7 @@
 //! - [`sensors`]: the IMU's samples;
 //! - [`calibration`] and [`rectify`]: factory calibration, rectification maps and a remap of planes;
 //! - [`nal`]: what the bitstream says of itself;
+//! - [`sets`]: parameter sets with every key frame;
 //! - [`sample`]: access units as MP4 has them;
 //! - [`Writer`]: synthetic recordings.
 //!
@@ -42,6 +43,7 @@ mod recording;
 pub mod rectify;
 pub mod sample;
 pub mod sensors;
+pub mod sets;
 pub mod writer;
 
 pub use container::Found;
