@@ -5,11 +5,13 @@
 //! - [`to_mp4`]: the command `svo-to-mp4`;
 //! - [`options`]: what is asked for, and every rule about it;
 //! - [`convert`]: one recording into one file, for whoever has one or many;
-//! - [`copy`]: without decoding; [`encode`]: one of its views, with the settings of [`quality`];
+//! - [`copy`]: without decoding; [`encode`]: one of its views, by a [`chain`] with the settings of [`quality`];
+//! - [`to_mcap`]: the command `svo-to-mcap`;
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
 //! - [`inspect`]: what is in a recording.
 
+mod chain;
 pub mod convert;
 pub mod copy;
 pub mod encode;
@@ -18,6 +20,7 @@ pub mod options;
 pub mod progress;
 pub mod quality;
 pub mod segment;
+pub mod to_mcap;
 pub mod to_mp4;
 
 use gst::glib;

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Recordings into one MCAP file, for whoever has one segment or many: no globals, nothing printed.
+
+use std::fs::{File, Metadata};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Instant;
+
+use super::calibration::{self, Views};
+use super::copied::{self, Copied};
+use super::encoded::Encoded;
+use super::feed::Feed;
+use super::lane::{Lane, Samples};
+use super::merge::Merge;
+use super::options::{Conversion, View};
+use super::plan::{Plan, Share};
+use super::report::{Bundled, Camera, Done};
+use crate::exit::{Exit, Failure, configuration};
+use crate::place::{Claimed, Existing};
+use crate::svo::chain::{Ended, Source, first_that_works};
+use crate::svo::convert::{Control, Damages, Wrong, tell_how_it_was_found};
+use crate::svo::encode;
+use crate::svo::segment::{Opened, Segment};
+
+/// What becomes of a camera's pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Copied,
+    Encoded,
+}
+
+/// Converts a segment. The output gets its name when it is whole. Where the conversion is interrupted, what was written is
+/// made readable and stays as `NAME.part`; whatever else happens, nothing stays behind.
+///
+/// # Errors
+/// A [`Failure`] that names the flag, the value and the rule.
+pub fn convert(
+    segment: &Segment,
+    output: &Path,
+    conversion: &Conversion,
+    control: &mut Control,
+) -> Result<Done, Failure> {
+    let started = Instant::now();
+    let opened = segment.open()?;
+    let plan = Plan::new(segment, &opened, conversion)?;
+    let recordings: Vec<_> = opened.recordings.iter().map(|recording| recording.as_ref()).collect();
+    let calibrations = calibration::find(&conversion.calibrations, &recordings)?;
+    let ways = ways(segment, &opened, conversion)?;
+    let wrong =
+        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
+    let existing = match conversion.overwrite {
+        true => Existing::Replaced,
+        false => Existing::Kept("it exists; --overwrite replaces it"),
+    };
+    let never = same_file(output, &opened.identities);
+    let claimed = Claimed::new(output, never, existing).map_err(|why| wrong(&why))?;
+    let job =
+        Job { segment, opened: &opened, conversion, plan: &plan, calibrations, ways, file: claimed.file() };
+    let scanned = job.tell(control);
+    control.check()?;
+    let written = job.run(control).map_err(|why| match why {
+        Wrong::Output(why) => wrong(&why),
+        Wrong::Failed(failure) => failure,
+    })?;
+    if written.interrupted {
+        let (path, _) = claimed.leave().map_err(|error| wrong(&error))?;
+        return Err(Failure::new(
+            Exit::Interrupted,
+            format!("interrupted: '{}' can be read, and has what was written by then", path.display()),
+        ));
+    }
+    let bytes = claimed.publish().map_err(|error| wrong(&error))?;
+    let elapsed = started.elapsed();
+    let Written { cameras, bundled, .. } = written;
+    let done = Done { output: output.to_owned(), bytes, cameras, bundled, scanned, elapsed };
+    done.tell(control);
+    Ok(done)
+}
+
+/// That of the recordings which a path leads to.
+fn same_file<'a>(path: &Path, identities: &'a [Metadata]) -> Option<&'a Metadata> {
+    let found = path.metadata().ok()?;
+    identities.iter().find(|identity| (identity.dev(), identity.ino()) == (found.dev(), found.ino()))
+}
+
+fn ways(segment: &Segment, opened: &Opened, conversion: &Conversion) -> Result<Vec<Way>, Failure> {
+    let mut ways = Vec::new();
+    for (camera, recording) in segment.cameras.iter().zip(&opened.recordings) {
+        let way = match obstacle(recording, conversion) {
+            None if conversion.view == View::SideBySide => Way::Copied,
+            _ => Way::Encoded,
+        };
+        if way == Way::Encoded {
+            encode::check(&camera.path)?;
+        }
+        ways.push(way);
+    }
+    Ok(ways)
+}
+
+/// Why both views are not copied, where they are asked for.
+fn obstacle(recording: &std::sync::Arc<svo2::Recording>, conversion: &Conversion) -> Option<String> {
+    if conversion.view != View::SideBySide {
+        return None;
+    }
+    let (found, wanted) = (recording.codec().name(), conversion.encoding.codec.name());
+    if conversion.codec_is_given && found != wanted {
+        return Some(format!("it is {found}, and --codec asks for {wanted}"));
+    }
+    copied::obstacle(recording)
+}
+
+/// What came of a conversion that was not ended by an error.
+struct Written {
+    cameras: Vec<Camera>,
+    bundled: Option<Bundled>,
+    interrupted: bool,
+}
+
+struct Job<'a> {
+    segment: &'a Segment,
+    opened: &'a Opened,
+    conversion: &'a Conversion,
+    plan: &'a Plan,
+    calibrations: Vec<Option<Views>>,
+    ways: Vec<Way>,
+    file: &'a File,
+}
+
+impl Job<'_> {
+    /// Tells what is out of the ordinary; returns why each recording was read without its index.
+    fn tell(&self, control: &mut Control) -> Vec<Option<String>> {
+        let mut scanned = Vec::new();
+        for ((camera, recording), way) in
+            self.segment.cameras.iter().zip(&self.opened.recordings).zip(&self.ways)
+        {
+            let label = &camera.label;
+            scanned.push(tell_how_it_was_found(recording, &format!("{label}: "), control));
+            if *way == Way::Encoded
+                && let Some(why) = obstacle(recording, self.conversion)
+            {
+                control.notice(format!(
+                    "{label}: both views are encoded, since the recording cannot be copied into \
+                     foxglove.CompressedVideo: {why}"
+                ));
+            }
+        }
+        scanned
+    }
+
+    fn run(&self, control: &mut Control) -> Result<Written, Wrong> {
+        let cameras = &self.segment.cameras;
+        let mut damages: Vec<Damages> = cameras.iter().map(|camera| Damages::of(&camera.label)).collect();
+        let (mut written, encoder) = if self.ways.contains(&Way::Encoded) {
+            let encoding = &self.conversion.encoding;
+            let (written, factory) = first_that_works(encoding, control, |factory, last, control| {
+                self.attempt(Some((factory, last)), control, &mut damages)
+            })?;
+            (written, Some(factory))
+        } else {
+            let written = self.attempt(None, control, &mut damages).map_err(|ended| match ended {
+                Ended::Wrong(wrong) => wrong,
+                Ended::Encoder(why) => Failure::new(Exit::Pipeline, why).into(),
+            })?;
+            (written, None)
+        };
+        for ((camera, damages), way) in written.cameras.iter_mut().zip(damages).zip(&self.ways) {
+            camera.damaged = damages.close(control);
+            camera.encoder = encoder.clone().filter(|_| *way == Way::Encoded);
+        }
+        Ok(written)
+    }
+
+    /// Writes the file, from its beginning.
+    fn attempt(
+        &self,
+        encoder: Option<(&str, bool)>,
+        control: &mut Control,
+        damages: &mut [Damages],
+    ) -> Result<Written, Ended> {
+        let mut file = self.file;
+        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
+        emptied.map_err(Wrong::output)?;
+        let tracks = self.opened.tracks();
+        let (mut lanes, mut expected) = (Vec::new(), Vec::new());
+        for (camera, track) in tracks.iter().enumerate() {
+            let (lane, frames) = self.lane(camera, track.times, encoder, control)?;
+            lanes.push(lane);
+            expected.push(frames);
+        }
+        let bundles = self.plan.bundles.as_ref();
+        let mut merge = Merge::new(file, self.conversion.compression, lanes, bundles)?;
+        let interrupted = match merge.run(expected.iter().sum(), control, damages) {
+            Ok(()) => false,
+            Err(Ended::Wrong(Wrong::Failed(failure)))
+                if failure.exit == Exit::Interrupted && merge.messages() > 0 =>
+            {
+                true
+            }
+            Err(ended) => return Err(ended),
+        };
+        let bundled = bundles.map(|bundles| Bundled::new(bundles, merge.incomplete));
+        let lanes = merge.finish()?;
+        let cameras = lanes.iter().zip(expected).enumerate();
+        let cameras = cameras.map(|(camera, (lane, expected))| self.report(camera, lane, expected)).collect();
+        Ok(Written { cameras, bundled, interrupted })
+    }
+
+    /// All that a camera has, and how many pictures that are.
+    fn lane<'a>(
+        &'a self,
+        camera: usize,
+        times: &'a [u64],
+        encoder: Option<(&str, bool)>,
+        control: &mut Control,
+    ) -> Result<(Lane<'a>, u64), Ended> {
+        let (share, recording) = (&self.plan.cameras[camera], &self.opened.recordings[camera]);
+        let label = &self.segment.cameras[camera].label;
+        let path = &self.segment.cameras[camera].path;
+        let samples = Samples::of(recording, share)
+            .map_err(|why| configuration(format!("--input '{}': {why}", path.display())))?;
+        let mut expected = share.count();
+        let mut format = self.conversion.encoding.codec.name();
+        let feed: Option<Box<dyn Feed>> = match (&share.frames, self.ways[camera], encoder) {
+            (Some(frames), Way::Copied, _) => {
+                let copied = Copied::new(recording, frames);
+                format = recording.codec().name();
+                expected = (copied.first()..=*frames.end()).count() as u64;
+                tell_what_comes_before(label, &copied, share, control);
+                Some(Box::new(copied))
+            }
+            (Some(frames), Way::Encoded, Some((factory, last))) => {
+                let view = self.conversion.view.name();
+                let source = Source { input: path, recording, view, frames: frames.clone() };
+                let (members, encoding) = (share.members.clone(), &self.conversion.encoding);
+                Some(Box::new(Encoded::new(&source, members, encoding, factory, last)?))
+            }
+            _ => None,
+        };
+        let mut lane = Lane::new(label, times, format, feed, samples);
+        if let Some(views) = &self.calibrations[camera] {
+            lane.calibrate(views, self.conversion.view);
+        }
+        Ok((lane, expected))
+    }
+
+    fn report(&self, camera: usize, lane: &Lane, expected: u64) -> Camera {
+        let (share, recording) = (&self.plan.cameras[camera], &self.opened.recordings[camera]);
+        let Some(frames) = share.frames.clone() else {
+            return Camera::empty(&self.segment.cameras[camera]);
+        };
+        let view = self.conversion.view.name();
+        let path = &self.segment.cameras[camera].path;
+        let (codec, size) = match self.ways[camera] {
+            Way::Copied => (recording.codec().name(), recording.size()),
+            Way::Encoded => {
+                let source = Source { input: path, recording, view, frames: frames.clone() };
+                (self.conversion.encoding.codec.name(), source.size())
+            }
+        };
+        Camera {
+            codec,
+            size,
+            written: lane.written(),
+            expected,
+            unix_ns: Some([*frames.start(), *frames.end()].map(|frame| lane.time_ns(frame))),
+            frames: Some(frames),
+            samples: lane.samples().iter().map(|samples| (samples.name(), samples.written())).collect(),
+            unreadable: lane
+                .samples()
+                .iter()
+                .map(Samples::unreadable)
+                .find(|(count, _)| *count > 0)
+                .map(|(count, why)| (count, why.to_owned())),
+            ..Camera::empty(&self.segment.cameras[camera])
+        }
+    }
+}
+
+/// Of copies, the key frame that the first frame needs is in the file, and what lies between.
+fn tell_what_comes_before(label: &str, copied: &Copied, share: &Share, control: &mut Control) {
+    let Some(start) = share.frames.as_ref().map(|frames| *frames.start()) else { return };
+    if copied.first() < start {
+        control.notice(format!(
+            "{label}: frames {} to {} are in the file besides: {start} cannot be decoded without them",
+            copied.first(),
+            start - 1
+        ));
+    }
+}
