@@ -314,7 +314,7 @@ fn what_cannot_be_put_together_is_refused_and_nothing_is_written() {
         (
             "--segment-dir seg --start-frame 50".into(),
             1,
-            vec!["--start-frame 50", "there are 49 groups of frames, 0 to 48"],
+            vec!["--start-frame 50", "there are 48 groups of frames, 0 to 47"],
         ),
         ("--segment-dir seg --policy copy --end-frame 5".into(), 2, vec!["--end-frame 5", "--policy copy"]),
         ("--segment-dir seg --policy copy --sync-tolerance-ms 5".into(), 2, vec!["--sync-tolerance-ms"]),

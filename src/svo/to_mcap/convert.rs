@@ -6,7 +6,10 @@ use std::fs::{File, Metadata};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
+
+use svo2::Recording;
 
 use super::calibration::{self, Views};
 use super::copied::{self, Copied};
@@ -16,19 +19,44 @@ use super::lane::{Lane, Samples};
 use super::merge::Merge;
 use super::options::{Conversion, View};
 use super::plan::{Plan, Share};
-use super::report::{Bundled, Camera, Done};
+use super::report::{Bundled, Done, Exported};
 use crate::exit::{Exit, Failure, configuration};
 use crate::place::{Claimed, Existing};
 use crate::svo::chain::{Ended, Source, first_that_works};
 use crate::svo::convert::{Control, Damages, Wrong, tell_how_it_was_found};
 use crate::svo::encode;
-use crate::svo::segment::{Opened, Segment};
+use crate::svo::segment::{Camera, Opened, Segment};
 
 /// What becomes of a camera's pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Copied,
-    Encoded,
+    /// With the reason, where a copy was asked for.
+    Encoded(Option<String>),
+}
+
+impl Way {
+    /// # Errors
+    /// A [`Failure`] where the recording cannot be decoded either.
+    fn of(camera: &Camera, recording: &Arc<Recording>, conversion: &Conversion) -> Result<Self, Failure> {
+        let (found, wanted) = (recording.codec().name(), conversion.encoding.codec.name());
+        let obstacle = match conversion.view {
+            View::Left => None,
+            View::SideBySide if conversion.codec_is_given && found != wanted => {
+                Some(format!("it is {found}, and --codec asks for {wanted}"))
+            }
+            View::SideBySide => match copied::obstacle(recording) {
+                None => return Ok(Self::Copied),
+                obstacle => obstacle,
+            },
+        };
+        encode::check(&camera.path)?;
+        Ok(Self::Encoded(obstacle))
+    }
+
+    fn encodes(&self) -> bool {
+        *self != Self::Copied
+    }
 }
 
 /// Converts a segment. The output gets its name when it is whole. Where the conversion is interrupted, what was written is
@@ -47,7 +75,10 @@ pub fn convert(
     let plan = Plan::new(segment, &opened, conversion)?;
     let recordings: Vec<_> = opened.recordings.iter().map(|recording| recording.as_ref()).collect();
     let calibrations = calibration::find(&conversion.calibrations, &recordings)?;
-    let ways = ways(segment, &opened, conversion)?;
+    let cameras = segment.cameras.iter().zip(&opened.recordings);
+    let ways: Result<Vec<Way>, Failure> =
+        cameras.map(|(camera, recording)| Way::of(camera, recording, conversion)).collect();
+    let ways = ways?;
     let wrong =
         |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
     let existing = match conversion.overwrite {
@@ -85,36 +116,9 @@ fn same_file<'a>(path: &Path, identities: &'a [Metadata]) -> Option<&'a Metadata
     identities.iter().find(|identity| (identity.dev(), identity.ino()) == (found.dev(), found.ino()))
 }
 
-fn ways(segment: &Segment, opened: &Opened, conversion: &Conversion) -> Result<Vec<Way>, Failure> {
-    let mut ways = Vec::new();
-    for (camera, recording) in segment.cameras.iter().zip(&opened.recordings) {
-        let way = match obstacle(recording, conversion) {
-            None if conversion.view == View::SideBySide => Way::Copied,
-            _ => Way::Encoded,
-        };
-        if way == Way::Encoded {
-            encode::check(&camera.path)?;
-        }
-        ways.push(way);
-    }
-    Ok(ways)
-}
-
-/// Why both views are not copied, where they are asked for.
-fn obstacle(recording: &std::sync::Arc<svo2::Recording>, conversion: &Conversion) -> Option<String> {
-    if conversion.view != View::SideBySide {
-        return None;
-    }
-    let (found, wanted) = (recording.codec().name(), conversion.encoding.codec.name());
-    if conversion.codec_is_given && found != wanted {
-        return Some(format!("it is {found}, and --codec asks for {wanted}"));
-    }
-    copied::obstacle(recording)
-}
-
 /// What came of a conversion that was not ended by an error.
 struct Written {
-    cameras: Vec<Camera>,
+    cameras: Vec<Exported>,
     bundled: Option<Bundled>,
     interrupted: bool,
 }
@@ -138,9 +142,7 @@ impl Job<'_> {
         {
             let label = &camera.label;
             scanned.push(tell_how_it_was_found(recording, &format!("{label}: "), control));
-            if *way == Way::Encoded
-                && let Some(why) = obstacle(recording, self.conversion)
-            {
+            if let Way::Encoded(Some(why)) = way {
                 control.notice(format!(
                     "{label}: both views are encoded, since the recording cannot be copied into \
                      foxglove.CompressedVideo: {why}"
@@ -153,7 +155,7 @@ impl Job<'_> {
     fn run(&self, control: &mut Control) -> Result<Written, Wrong> {
         let cameras = &self.segment.cameras;
         let mut damages: Vec<Damages> = cameras.iter().map(|camera| Damages::of(&camera.label)).collect();
-        let (mut written, encoder) = if self.ways.contains(&Way::Encoded) {
+        let (mut written, encoder) = if self.ways.iter().any(Way::encodes) {
             let encoding = &self.conversion.encoding;
             let (written, factory) = first_that_works(encoding, control, |factory, last, control| {
                 self.attempt(Some((factory, last)), control, &mut damages)
@@ -168,7 +170,7 @@ impl Job<'_> {
         };
         for ((camera, damages), way) in written.cameras.iter_mut().zip(damages).zip(&self.ways) {
             camera.damaged = damages.close(control);
-            camera.encoder = encoder.clone().filter(|_| *way == Way::Encoded);
+            camera.encoder = encoder.clone().filter(|_| way.encodes());
         }
         Ok(written)
     }
@@ -223,7 +225,7 @@ impl Job<'_> {
             .map_err(|why| configuration(format!("--input '{}': {why}", path.display())))?;
         let mut expected = share.count();
         let mut format = self.conversion.encoding.codec.name();
-        let feed: Option<Box<dyn Feed>> = match (&share.frames, self.ways[camera], encoder) {
+        let feed: Option<Box<dyn Feed>> = match (&share.frames, &self.ways[camera], encoder) {
             (Some(frames), Way::Copied, _) => {
                 let copied = Copied::new(recording, frames);
                 format = recording.codec().name();
@@ -231,7 +233,7 @@ impl Job<'_> {
                 tell_what_comes_before(label, &copied, share, control);
                 Some(Box::new(copied))
             }
-            (Some(frames), Way::Encoded, Some((factory, last))) => {
+            (Some(frames), Way::Encoded(_), Some((factory, last))) => {
                 let view = self.conversion.view.name();
                 let source = Source { input: path, recording, view, frames: frames.clone() };
                 let (members, encoding) = (share.members.clone(), &self.conversion.encoding);
@@ -246,21 +248,21 @@ impl Job<'_> {
         Ok((lane, expected))
     }
 
-    fn report(&self, camera: usize, lane: &Lane, expected: u64) -> Camera {
+    fn report(&self, camera: usize, lane: &Lane, expected: u64) -> Exported {
         let (share, recording) = (&self.plan.cameras[camera], &self.opened.recordings[camera]);
         let Some(frames) = share.frames.clone() else {
-            return Camera::empty(&self.segment.cameras[camera]);
+            return Exported::empty(&self.segment.cameras[camera]);
         };
         let view = self.conversion.view.name();
         let path = &self.segment.cameras[camera].path;
-        let (codec, size) = match self.ways[camera] {
+        let (codec, size) = match &self.ways[camera] {
             Way::Copied => (recording.codec().name(), recording.size()),
-            Way::Encoded => {
+            Way::Encoded(_) => {
                 let source = Source { input: path, recording, view, frames: frames.clone() };
                 (self.conversion.encoding.codec.name(), source.size())
             }
         };
-        Camera {
+        Exported {
             codec,
             size,
             written: lane.written(),
@@ -274,7 +276,7 @@ impl Job<'_> {
                 .map(Samples::unreadable)
                 .find(|(count, _)| *count > 0)
                 .map(|(count, why)| (count, why.to_owned())),
-            ..Camera::empty(&self.segment.cameras[camera])
+            ..Exported::empty(&self.segment.cameras[camera])
         }
     }
 }

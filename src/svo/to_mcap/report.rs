@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::options::Policy;
 use super::plan::Bundles;
 use crate::svo::convert::Control;
-use crate::svo::segment;
+use crate::svo::segment::Camera;
 
 /// What a file has of one camera.
 #[derive(Debug, Clone)]
-pub struct Camera {
+pub struct Exported {
     /// Begins its topics.
     pub label: String,
     /// The recording.
@@ -42,9 +42,9 @@ pub struct Camera {
     pub unreadable: Option<(u64, String)>,
 }
 
-impl Camera {
+impl Exported {
     /// One that has nothing in the file.
-    pub fn empty(camera: &segment::Camera) -> Self {
+    pub fn empty(camera: &Camera) -> Self {
         Self {
             label: camera.label.clone(),
             input: camera.path.clone(),
@@ -121,7 +121,7 @@ pub struct Done {
     /// Its size.
     pub bytes: u64,
     /// In the order of the segment.
-    pub cameras: Vec<Camera>,
+    pub cameras: Vec<Exported>,
     /// `None`: each camera is for itself.
     pub bundled: Option<Bundled>,
     /// Why recordings were read without their index.
@@ -174,7 +174,7 @@ impl Done {
                 "incomplete": bundled.incomplete,
             })
         });
-        let mut cameras: Vec<Value> = self.cameras.iter().map(Camera::json).collect();
+        let mut cameras: Vec<Value> = self.cameras.iter().map(Exported::json).collect();
         for (camera, scanned) in cameras.iter_mut().zip(&self.scanned) {
             camera["scanned"] = json!(scanned);
         }
