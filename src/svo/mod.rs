@@ -9,17 +9,20 @@
 //! - [`to_mcap`]: the command `svo-to-mcap`;
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
-//! - [`inspect`]: what is in a recording.
+//! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
+//! - [`timeline`]: a picture of a segment.
 
 mod chain;
 pub mod convert;
 pub mod copy;
 pub mod encode;
+pub mod health;
 pub mod inspect;
 pub mod options;
 pub mod progress;
 pub mod quality;
 pub mod segment;
+pub mod timeline;
 pub mod to_mcap;
 pub mod to_mp4;
 
