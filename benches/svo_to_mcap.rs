@@ -67,8 +67,10 @@ fn copies(folder: &Path, codec: &str, units: &[Vec<u8>]) {
     // At least half of the speed.
     let limit = 1.0 / 0.5;
     for (compression, ours) in [("zstd", zstd), ("none", none)] {
-        let what =
-            format!("copy of {} MB, {frames} frames of {codec}, compression {compression}", bytes / 1_000_000);
+        let what = format!(
+            "copy of {} MB, {frames} frames of {codec}, compression {compression}",
+            bytes / 1_000_000
+        );
         row(&format!("{what}, beside cp and sync of the file"), &s(ours), &s(synced), ours / synced, limit);
         row(&format!("{what}, beside cp alone"), &s(ours), &s(cp), ours / cp, limit);
     }

@@ -5,5 +5,6 @@
 set -euo pipefail
 [ $# -ge 1 ] && [ $# -le 2 ] || { echo "usage: svo-to-mcap.sh SEGMENT [FOLDER_OF_CALIBRATIONS]" >&2; exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
-exec "${CVMMAP_STREAMER:-$here/target/release/cvmmap-streamer}" svo-to-mcap --segment-dir "$1" --view side-by-side \
+export PATH=$PATH:$here/target/release
+exec cvmmap-streamer svo-to-mcap --segment-dir "$1" --view side-by-side \
   ${2:+--calibration "$2"}

@@ -24,12 +24,10 @@ pub fn timed(output: &Path, work: impl FnOnce()) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-
 pub fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
-
 
 /// Access units of one group of pictures, as large as a camera's: 40 MB/s of noise.
 pub fn units(codec: &str, pattern: &str, count: usize) -> Vec<Vec<u8>> {

@@ -6,41 +6,22 @@
 //! each of its frames whether it is whole, and those lie within one interval of the slowest camera.
 
 use std::fs::File;
-use std::io::{self, Write};
 
 use svo2::group::{Group, Member};
 
 use super::lane::Lane;
 use super::options::Policy;
+use super::out::Out;
 use super::plan::Bundles;
 use crate::mcap::proto::bundle_member::Status;
 use crate::mcap::proto::{Bundle, BundleMember, bundle};
 use crate::mcap::{Channel, Compression, Writer, timestamp};
 use crate::svo::chain::Ended;
 use crate::svo::convert::{Control, Damages, Wrong};
-use crate::svo::copy::Writeback;
 
 const TOPIC: &str = "/bundle";
 /// Pictures from one word about progress to the next.
 const STEP: u64 = 16;
-
-/// A file of which the disk is asked to write what is there.
-pub struct Out {
-    file: File,
-    writeback: Writeback,
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.writeback.grown(written);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
 
 /// The file, and all that comes into it.
 pub(in crate::svo) struct Merge<'a> {
@@ -68,9 +49,8 @@ impl<'a> Merge<'a> {
         if bundles.is_some() {
             lanes.iter_mut().for_each(Lane::remember_frames);
         }
-        let writeback = Writeback::start(file).map_err(Wrong::output)?;
-        let file = file.try_clone().map_err(Wrong::output)?;
-        let writer = Writer::new(Out { file, writeback }, compression).map_err(Wrong::output)?;
+        let out = Out::new(file).map_err(Wrong::output)?;
+        let writer = Writer::fast(out, compression).map_err(Wrong::output)?;
         let (channel, messages) = (None, 0);
         Ok(Self { writer, lanes, bundles, channel, groups: 0, incomplete: 0, messages, pictures: 0 })
     }
@@ -144,7 +124,7 @@ impl<'a> Merge<'a> {
     /// Makes the file whole.
     pub fn finish(self) -> Result<Vec<Lane<'a>>, Wrong> {
         let out = self.writer.finish().map_err(Wrong::output)?;
-        out.writeback.finish().map_err(Wrong::output)?;
+        out.finish().map_err(Wrong::output)?;
         Ok(self.lanes)
     }
 }

@@ -6,7 +6,7 @@
 //! - [`convert`]: the conversion, for whoever has one or many;
 //! - [`plan`]: which frames of which camera, and the groups they form; made of the indexes, before anything is read;
 //! - [`feed`]: access units of one camera, one after the other: [`copied`] as they were recorded, or [`encoded`];
-//! - [`lane`]: all that one camera has, in the order of its times; [`merge`]: all cameras, in theirs;
+//! - [`lane`]: all that one camera has, in the order of its times; [`merge`]: all cameras, in theirs; [`out`]: the file;
 //! - [`calibration`]: factory calibrations, found by the cameras' serial numbers;
 //! - [`report`]: what came of it.
 
@@ -18,6 +18,7 @@ pub mod feed;
 pub mod lane;
 pub mod merge;
 pub mod options;
+pub mod out;
 pub mod plan;
 pub mod report;
 
