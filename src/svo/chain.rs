@@ -4,7 +4,7 @@
 //! where it does not work.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -65,8 +65,9 @@ impl Source<'_> {
 /// The elements, not linked yet.
 pub(super) struct Chain {
     /// From the source to the parser.
-    pub elements: [gst::Element; 7],
-    input: PathBuf,
+    pub elements: Vec<gst::Element>,
+    /// Whose fault it is what is not the encoder's, for people.
+    whose: String,
     /// There is no encoder behind this one.
     last: bool,
     taken: Arc<AtomicU64>,
@@ -75,9 +76,8 @@ pub(super) struct Chain {
 }
 
 impl Chain {
+    /// Of one recording.
     pub fn new(source: &Source, encoding: &Encoding, factory: &str, last: bool) -> Result<Self, Ended> {
-        let mut encoder = Stage::new(factory).map_err(|_| Ended::Encoder("it is not installed".into()))?;
-        quality::encoder(&mut encoder, encoding, 1e9 / source.recording.nominal_ns().max(1) as f64);
         let zedsvosrc = Stage::new("zedsvosrc")?
             .set("location", &source.input.display().to_string())
             .set("view", source.view)
@@ -89,12 +89,27 @@ impl Chain {
         let crop = Stage::new("videocrop")?
             .set("right", &(width % 2).to_string())
             .set("bottom", &(height % 2).to_string());
+        let head = vec![zedsvosrc, Stage::new("queue")?, convert, Stage::caps(RAW)?, crop];
+        let whose = format!("--input '{}'", source.input.display());
+        let fps = 1e9 / source.recording.nominal_ns().max(1) as f64;
+        Self::behind(head, whose, fps, encoding, factory, last)
+    }
+
+    /// Of pictures that encoders take, about so many per second, which the `head` puts out.
+    pub fn behind(
+        head: Vec<Stage>,
+        whose: String,
+        fps: f64,
+        encoding: &Encoding,
+        factory: &str,
+        last: bool,
+    ) -> Result<Self, Ended> {
+        let mut encoder = Stage::new(factory).map_err(|_| Ended::Encoder("it is not installed".into()))?;
+        quality::encoder(&mut encoder, encoding, fps);
         let parser = Stage::new(&format!("{}parse", encoding.codec.name()))?;
-        let stages = [zedsvosrc, Stage::new("queue")?, convert, Stage::caps(RAW)?, crop, encoder, parser];
-        let elements = stages.map(|stage| stage.element);
-        let taken = counted(&elements[5].static_pad("sink").expect("an encoder has a sink pad"));
-        let input = source.input.to_owned();
-        Ok(Self { elements, input, last, taken, moved: (Instant::now(), 0) })
+        let taken = counted(&encoder.element.static_pad("sink").expect("an encoder has a sink pad"));
+        let elements = head.into_iter().chain([encoder, parser]).map(|stage| stage.element).collect();
+        Ok(Self { elements, whose, last, taken, moved: (Instant::now(), 0) })
     }
 
     /// Adds all to a pipeline, and links them.
@@ -110,20 +125,17 @@ impl Chain {
     }
 
     fn encoder(&self) -> &gst::Element {
-        &self.elements[5]
+        &self.elements[self.elements.len() - 2]
     }
 
     pub fn parser(&self) -> &gst::Element {
-        &self.elements[6]
+        &self.elements[self.elements.len() - 1]
     }
 
     /// Why nothing came out.
     pub fn nothing(&self) -> Ended {
         match self.taken.load(Ordering::Relaxed) {
-            0 => Ended::from(configuration(format!(
-                "--input '{}': none of the frames can be decoded",
-                self.input.display()
-            ))),
+            0 => Ended::from(configuration(format!("{}: none of the frames can be decoded", self.whose))),
             taken => Ended::Encoder(format!("nothing came out for {taken} frames that went in")),
         }
     }
@@ -136,7 +148,7 @@ impl Chain {
         if is_of(error, self.encoder()) || refused {
             return Ended::Encoder(trouble.with_cause());
         }
-        Ended::from(configuration(format!("--input '{}': {}", self.input.display(), trouble.with_cause())))
+        Ended::from(configuration(format!("{}: {}", self.whose, trouble.with_cause())))
     }
 
     /// To be asked now and then while nothing has come out: why nothing more is expected, where another may do better.

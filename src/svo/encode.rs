@@ -57,15 +57,39 @@ pub(super) fn encode(
     let (frames, encoder) = first_that_works(encoding, control, |factory, last, control| {
         let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
         emptied.map_err(Wrong::output)?;
-        Attempt::new(&source, encoding, factory, last, file)?.run(control, &mut damages)
+        let chain = Chain::new(&source, encoding, factory, last)?;
+        let mut hear = |word: Word, control: &mut Control| {
+            if let Word::Element(element) = word {
+                tell_damage(element, control, &mut damages);
+            }
+            Heard::Noted
+        };
+        let total = source.frames.clone().count() as u64;
+        Attempt::new(gst::Pipeline::new(), chain, total, file)?.run(control, &mut hear)
     })?;
     let damaged = damages.close(control);
     let codec = encoding.codec.name();
     Ok(Written { codec, encoder: Some(encoder), size: source.size(), frames, damaged })
 }
 
-/// One pipeline.
-struct Attempt {
+/// What an element says while it works.
+pub(super) enum Word<'a> {
+    Element(&'a gst::message::Element),
+    Error(&'a gst::message::Error),
+}
+
+/// What whoever began an attempt makes of it.
+pub(super) enum Heard {
+    /// Nothing, of an error: it is judged by where it came from.
+    Noted,
+    /// It goes on in spite of an error.
+    Forgiven,
+    /// Whose fault an error is.
+    Blamed(Failure),
+}
+
+/// One pipeline that writes a file.
+pub(super) struct Attempt {
     pipeline: gst::Pipeline,
     chain: Chain,
     sink: gst::Element,
@@ -76,17 +100,10 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn new(
-        source: &Source,
-        encoding: &Encoding,
-        factory: &str,
-        last: bool,
-        file: &File,
-    ) -> Result<Self, Ended> {
-        let chain = Chain::new(source, encoding, factory, last)?;
+    /// Of `total` pictures; the pipeline may have other elements than the chain's.
+    pub fn new(pipeline: gst::Pipeline, chain: Chain, total: u64, file: &File) -> Result<Self, Ended> {
         let file = file.try_clone().map_err(Wrong::output)?;
         let [muxer, sink] = mp4::stages(&file, Layout::Whole)?.map(|stage| stage.element);
-        let pipeline = gst::Pipeline::new();
         let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Pipeline, error.to_string());
         chain.link(&pipeline)?;
         pipeline.add_many([&muxer, &sink]).map_err(|error| failed(&error))?;
@@ -95,12 +112,15 @@ impl Attempt {
         leaves.link(&into).map_err(|error| failed(&error))?;
         muxer.link(&sink).map_err(|error| failed(&error))?;
         let written = counted(&into);
-        let total = source.frames.clone().count() as u64;
         Ok(Self { pipeline, chain, sink, file: Some(file), total, written })
     }
 
-    /// Returns the number of frames in the file.
-    fn run(mut self, control: &mut Control, damages: &mut Damages) -> Result<u64, Ended> {
+    /// Returns the number of frames in the file. `hear` is told what elements say.
+    pub fn run(
+        mut self,
+        control: &mut Control,
+        hear: &mut dyn FnMut(Word, &mut Control) -> Heard,
+    ) -> Result<u64, Ended> {
         let bus = self.pipeline.bus().expect("pipelines have a bus");
         let kinds = [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::Element];
         let started = self.pipeline.set_state(gst::State::Playing);
@@ -110,8 +130,12 @@ impl Attempt {
             let written = self.written.load(Ordering::Relaxed);
             control.progress(written.min(self.total), self.total);
             match message.as_ref().map(|message| message.view()) {
-                Some(gst::MessageView::Error(error)) => return Err(self.judge(error, written > 0)),
-                Some(gst::MessageView::Element(element)) => tell_damage(element, control, damages),
+                Some(gst::MessageView::Error(error)) => match hear(Word::Error(error), control) {
+                    Heard::Forgiven => (),
+                    Heard::Blamed(failure) => return Err(failure.into()),
+                    Heard::Noted => return Err(self.judge(error, written > 0)),
+                },
+                Some(gst::MessageView::Element(element)) => drop(hear(Word::Element(element), control)),
                 Some(_) if written == 0 => return Err(self.chain.nothing()),
                 Some(_) => {
                     self.take_down();

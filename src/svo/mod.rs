@@ -5,7 +5,7 @@
 //! - [`to_mp4`]: the command `svo-to-mp4`;
 //! - [`options`]: what is asked for, and every rule about it;
 //! - [`convert`]: one recording into one file, for whoever has one or many;
-//! - [`copy`]: without decoding; [`encode`]: one of its views, by a [`chain`] with the settings of [`quality`];
+//! - [`copy`]: without decoding; [`encode`]: one of its views, by a chain of elements with the settings of [`quality`];
 //! - [`to_mcap`]: the command `svo-to-mcap`;
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;

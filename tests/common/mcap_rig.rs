@@ -76,7 +76,7 @@ impl Folder {
         let mut time = 1_700_000_000 * NS;
         while let Ok(sample) = sink.pull_sample() {
             let unit = sample.buffer().unwrap().map_readable().unwrap().to_vec();
-            writer.frame(time, &unit, time % (NS / 2) == 0).unwrap();
+            writer.frame(time, &unit, time.is_multiple_of(NS / 2)).unwrap();
             time += NS / 30;
         }
         writer.finish().unwrap();

@@ -2,9 +2,8 @@
 
 //! Recordings into one MCAP file, for whoever has one segment or many: no globals, nothing printed.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -85,8 +84,7 @@ pub fn convert(
         true => Existing::Replaced,
         false => Existing::Kept("it exists; --overwrite replaces it"),
     };
-    let never = same_file(output, &opened.identities);
-    let claimed = Claimed::new(output, never, existing).map_err(|why| wrong(&why))?;
+    let claimed = Claimed::new(output, &opened.identities, existing).map_err(|why| wrong(&why))?;
     let job =
         Job { segment, opened: &opened, conversion, plan: &plan, calibrations, ways, file: claimed.file() };
     let scanned = job.tell(control);
@@ -108,12 +106,6 @@ pub fn convert(
     let done = Done { output: output.to_owned(), bytes, cameras, bundled, scanned, elapsed };
     done.tell(control);
     Ok(done)
-}
-
-/// That of the recordings which a path leads to.
-fn same_file<'a>(path: &Path, identities: &'a [Metadata]) -> Option<&'a Metadata> {
-    let found = path.metadata().ok()?;
-    identities.iter().find(|identity| (identity.dev(), identity.ino()) == (found.dev(), found.ino()))
 }
 
 /// What came of a conversion that was not ended by an error.
