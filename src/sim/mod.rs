@@ -41,6 +41,8 @@ use crate::{interrupt, tell};
 /// Sleeps are cut into pieces of this length, so that SIGINT ends a stall too.
 const NAP: Duration = Duration::from_millis(50);
 const SLOW_PIECES: usize = 16;
+/// Of a recording, unless `--frames` says otherwise.
+const RECORDED_FRAMES: u64 = 300;
 
 /// Publish test pictures as a cv-mmap producer.
 #[derive(Debug, clap::Args)]
@@ -76,13 +78,13 @@ pub struct Args {
     /// Frames from one key frame of the encoded plane to the next
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     gop: u32,
-    /// Write a ZED recording instead, as fast as pictures are encoded: --frames of --size for each eye
+    /// Write a ZED recording instead, as fast as pictures are encoded: --frames (300) of --size for each eye, as H.265 or
+    /// as --encoded says; the right eye's pictures have their number and 16777216
     #[arg(
         long,
         value_name = "FILE",
-        requires = "frames",
         conflicts_with_all = [
-            "metadata", "depth", "confidence", "format", "timestamps", "replay", "looped", "nats_url", "bodies",
+            "target", "metadata", "depth", "confidence", "format", "timestamps", "replay", "looped", "nats_url", "bodies",
             "stamp_age_ms", "fault", "frames_log",
         ]
     )]
@@ -90,6 +92,12 @@ pub struct Args {
     /// Compression of the recording's chunks
     #[arg(long, value_enum, default_value_t = Compression::None, requires = "svo2")]
     svo2_compression: Compression,
+    /// The recording begins so much later than those without this, in ms
+    #[arg(long, value_name = "MS", default_value_t = 0, requires = "svo2")]
+    svo2_begin_ms: u32,
+    /// The camera loses a frame before this one, and again with each time that it is given
+    #[arg(long, value_name = "FRAME", requires = "svo2")]
+    svo2_lose: Vec<u32>,
     /// Stop after this many frames, 0 = at SIGINT or SIGTERM
     #[arg(long, default_value_t = 0)]
     frames: u64,
@@ -285,7 +293,8 @@ impl Args {
                 self.fps
             )));
         }
-        let frames = u32::try_from(self.frames).ok().filter(|frames| (1..svo2::RIGHT).contains(frames));
+        let frames = if self.frames == 0 { RECORDED_FRAMES } else { self.frames };
+        let frames = u32::try_from(frames).ok().filter(|frames| (1..svo2::RIGHT).contains(frames));
         let frames = frames.ok_or_else(|| {
             Failure::usage(format!("--frames {}: recordings have 1 to {}", self.frames, svo2::RIGHT - 1))
         })?;
@@ -298,6 +307,7 @@ impl Args {
             Compression::Lz4 => Some(mcap::Compression::Lz4),
             Compression::Zstd => Some(mcap::Compression::Zstd),
         };
+        let like = svo2::Recording::default();
         Ok(svo2::Recording {
             codec: match self.encoded {
                 Some(EncodedCodec::H264) => ::svo2::Codec::H264,
@@ -307,8 +317,10 @@ impl Args {
             fps,
             frames,
             gop: self.gop,
+            begins_ns: like.begins_ns + u64::from(self.svo2_begin_ms) * 1_000_000,
+            lost_before: self.svo2_lose.clone(),
             layout: ::svo2::Layout { compression, ..Default::default() },
-            ..Default::default()
+            ..like
         })
     }
 

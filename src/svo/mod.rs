@@ -9,18 +9,21 @@
 //! - [`copy`]: without decoding; [`encode`]: one of its views, by a chain of elements with the settings of [`quality`];
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
-//! - [`inspect`]: what is in a recording.
+//! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
+//! - [`timeline`]: a picture of a segment.
 
 mod chain;
 pub mod convert;
 pub mod copy;
 pub mod encode;
 pub mod grid;
+pub mod health;
 pub mod inspect;
 pub mod options;
 pub mod progress;
 pub mod quality;
 pub mod segment;
+pub mod timeline;
 pub mod to_mp4;
 
 use gst::glib;
