@@ -119,11 +119,6 @@ impl Chain {
         gst::Element::link_many(&self.elements).map_err(failed)
     }
 
-    /// Where the decoded frames come by, with their index as offset.
-    pub fn decoded(&self) -> gst::Pad {
-        self.elements[1].static_pad("sink").expect("a queue has a sink pad")
-    }
-
     fn encoder(&self) -> &gst::Element {
         &self.elements[self.elements.len() - 2]
     }

@@ -3,6 +3,7 @@
 //! ZED recordings (SVO2) into other files.
 //!
 //! - [`to_mp4`]: the command `svo-to-mp4`;
+//! - [`grid`]: the command `svo-grid-to-mp4`, several of them in one picture;
 //! - [`options`]: what is asked for, and every rule about it;
 //! - [`convert`]: one recording into one file, for whoever has one or many;
 //! - [`copy`]: without decoding; [`encode`]: one of its views, by a chain of elements with the settings of [`quality`];
@@ -16,6 +17,7 @@ mod chain;
 pub mod convert;
 pub mod copy;
 pub mod encode;
+pub mod grid;
 pub mod health;
 pub mod inspect;
 pub mod options;
