@@ -174,21 +174,37 @@ impl From<Failure> for Wrong {
 
 /// Places where frames are damaged, by the first of them. Each is told once, however often it is come across.
 #[derive(Default)]
-pub(super) struct Damages(BTreeSet<u64>);
+pub(super) struct Damages {
+    places: BTreeSet<u64>,
+    /// Goes in front of what is told.
+    whose: String,
+}
 
 impl Damages {
+    /// Of one of several cameras.
+    pub fn of(label: &str) -> Self {
+        Self { whose: format!("{label}: "), ..Self::default() }
+    }
+
+    /// How many there are so far.
+    pub fn count(&self) -> usize {
+        self.places.len()
+    }
+
     pub fn tell(&mut self, control: &mut Control, frames: RangeInclusive<u64>, why: &str) {
         let (first, last) = frames.into_inner();
-        if self.0.insert(first) && self.0.len() <= TOLD {
-            control.notice(format!("warning: frames {first} to {last} are left out: {why}"));
+        if self.places.insert(first) && self.places.len() <= TOLD {
+            let whose = &self.whose;
+            control.notice(format!("warning: {whose}frames {first} to {last} are left out: {why}"));
         }
     }
 
     /// Tells how many were not told; returns how many there are.
     pub fn close(self, control: &mut Control) -> usize {
-        let damaged = self.0.len();
+        let damaged = self.count();
         if damaged > TOLD {
-            control.notice(format!("warning: {} more places are damaged", damaged - TOLD));
+            let (whose, more) = (&self.whose, damaged - TOLD);
+            control.notice(format!("warning: {whose}{more} more places are damaged"));
         }
         damaged
     }
@@ -226,8 +242,8 @@ pub fn convert(
         true => Existing::Replaced,
         false => Existing::Kept("it exists; --overwrite replaces it"),
     };
-    let claimed = Claimed::new(output, Some(&identity), existing).map_err(|why| wrong(&why))?;
-    let scanned = tell_how_it_was_found(&recording, control);
+    let claimed = Claimed::new(output, &[identity], existing).map_err(|why| wrong(&why))?;
+    let scanned = tell_how_it_was_found(&recording, "", control);
     control.check()?;
     let file = claimed.file();
     let written = match &conversion.how {
@@ -294,10 +310,14 @@ pub(super) fn check_read(input: &Path, recording: &Recording) -> Result<(), Fail
     recording.read_error().map_or(Ok(()), |error| Err(failed(error)))
 }
 
-fn tell_how_it_was_found(recording: &Recording, control: &mut Control) -> Option<String> {
+pub(super) fn tell_how_it_was_found(
+    recording: &Recording,
+    whose: &str,
+    control: &mut Control,
+) -> Option<String> {
     let Found::Scanned(why) = recording.found() else { return None };
     control.notice(format!(
-        "warning: the recording was cut short or is damaged ({why}): {} whole frames were found",
+        "warning: {whose}the recording was cut short or is damaged ({why}): {} whole frames were found",
         recording.frames()
     ));
     Some(why.clone())
