@@ -60,7 +60,9 @@ impl Encoded {
         pipeline.add(&sink.element).map_err(failed)?;
         chain.parser().link(&sink.element).map_err(failed)?;
         let inside = Inside::default();
-        watch(&chain.decoded(), members, inside.clone());
+        // Behind the source, where buffers have the index of their frame.
+        let decoded = chain.elements[1].static_pad("sink").expect("a queue has a sink pad");
+        watch(&decoded, members, inside.clone());
         let sink = sink.element.downcast().expect("it was made as an appsink");
         let encoded = Self { pipeline, chain, sink, inside, begun: false };
         if encoded.pipeline.set_state(gst::State::Playing).is_err() {
