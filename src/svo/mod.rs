@@ -7,8 +7,10 @@
 //! - [`convert`]: one recording into one file, for whoever has one or many;
 //! - [`copy`]: without decoding; [`encode`]: one of its views, with the settings of [`quality`];
 //! - [`progress`]: how far it is, for people;
+//! - [`batch`]: any of these over whole data sets;
 //! - [`inspect`]: what is in a recording.
 
+pub mod batch;
 pub mod convert;
 pub mod copy;
 pub mod encode;
