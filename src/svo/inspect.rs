@@ -6,11 +6,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gst::glib;
 use serde_json::{Value, json};
 use svo2::{Found, Kind, Reader, Recording, SensorReader, Sensors};
 
-use super::convert;
+use super::{convert, utc};
 use crate::exit::Failure;
 use crate::show;
 
@@ -76,14 +75,6 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
         "imu": imu(recording),
         "topics": topics.collect::<serde_json::Map<_, _>>(),
     })
-}
-
-/// As people write it, with the nanoseconds that there are.
-fn utc(unix_ns: u64) -> String {
-    let whole = i64::try_from(unix_ns / 1_000_000_000).ok();
-    let time = whole.and_then(|seconds| glib::DateTime::from_unix_utc(seconds).ok());
-    let text = time.and_then(|time| time.format("%Y-%m-%dT%H:%M:%S").ok());
-    text.map_or_else(String::new, |text| format!("{text}.{:09}Z", unix_ns % 1_000_000_000))
 }
 
 fn times(recording: &Recording) -> Value {

@@ -7,6 +7,7 @@
 //! - [`convert`]: one recording into one file, for whoever has one or many;
 //! - [`copy`]: without decoding; [`encode`]: one of its views, with the settings of [`quality`];
 //! - [`progress`]: how far it is, for people;
+//! - [`segment`]: the recordings that several cameras made of the same time;
 //! - [`batch`]: any of these over whole data sets;
 //! - [`inspect`]: what is in a recording.
 
@@ -18,4 +19,15 @@ pub mod inspect;
 pub mod options;
 pub mod progress;
 pub mod quality;
+pub mod segment;
 pub mod to_mp4;
+
+use gst::glib;
+
+/// As people write it, with the nanoseconds that there are.
+fn utc(unix_ns: u64) -> String {
+    let whole = i64::try_from(unix_ns / 1_000_000_000).ok();
+    let time = whole.and_then(|seconds| glib::DateTime::from_unix_utc(seconds).ok());
+    let text = time.and_then(|time| time.format("%Y-%m-%dT%H:%M:%S").ok());
+    text.map_or_else(String::new, |text| format!("{text}.{:09}Z", unix_ns % 1_000_000_000))
+}

@@ -6,6 +6,7 @@
 //! - [`Reader`]: its access units, and from where on a frame can be decoded;
 //! - [`sensors`]: the IMU's samples;
 //! - [`calibration`] and [`rectify`]: factory calibration, rectification maps and a remap of planes;
+//! - [`group`]: which frames of several cameras belong together;
 //! - [`nal`]: what the bitstream says of itself;
 //! - [`sample`]: access units as MP4 has them;
 //! - [`Writer`]: synthetic recordings.
@@ -35,6 +36,7 @@
 pub mod calibration;
 mod container;
 mod error;
+pub mod group;
 pub mod header;
 pub mod nal;
 mod reader;

@@ -122,6 +122,12 @@ impl Recording {
         }
     }
 
+    /// When the frames were taken, in ns since 1970 by a clock that nobody sets: their running times behind the first
+    /// frame's recorded time. For [`group`](crate::group)s.
+    pub fn times(&self) -> Vec<u64> {
+        (0..self.frames()).map(|frame| self.unix_ns(0).saturating_add(self.running_ns(frame))).collect()
+    }
+
     /// How long a frame is shown, in ns: until the next one comes.
     ///
     /// # Panics

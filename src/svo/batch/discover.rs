@@ -13,6 +13,7 @@ use walkdir::WalkDir;
 use super::tool::Takes;
 use crate::exit::{Failure, configuration};
 use crate::place::folder_of;
+use crate::svo::segment;
 
 /// What recordings are called.
 const RECORDINGS: &str = "*.svo2";
@@ -68,7 +69,7 @@ pub fn discover(sources: &Sources, takes: Takes) -> Result<Vec<Found>, Failure> 
     let segments = match (&sources.which.root, &sources.which.segments_csv) {
         (Some(root), _) => return below(root, sources.pattern.as_deref(), sources.recursive, takes),
         (None, Some(table)) => listed(table, sources.csv_root.as_deref())?,
-        (None, None) => once(sources.which.segment_dir.iter().cloned().map(segment)),
+        (None, None) => once(sources.which.segment_dir.iter().cloned().map(folder)),
     };
     Ok(match takes {
         Takes::Segments => segments,
@@ -105,7 +106,7 @@ fn below(root: &Path, pattern: Option<&str>, recursive: bool, takes: Takes) -> R
             Takes::Recordings => found.push(Ok(path.to_owned())),
             Takes::Segments => {
                 let folder = folder_of(path);
-                if is_of_segment(folder, entry.file_name()) && seen.insert(folder.to_owned()) {
+                if segment::numbered(path).is_some() && seen.insert(folder.to_owned()) {
                     found.push(Ok(folder.to_owned()));
                 }
             }
@@ -127,20 +128,6 @@ fn unreadable(error: &walkdir::Error) -> Problem {
     let what = error.path().unwrap_or(Path::new("")).display().to_string();
     let why = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
     Problem { what, why: format!("it cannot be looked into: {why}") }
-}
-
-/// Whether a file is one camera's recording of the segment that its folder is named after.
-fn is_of_segment(folder: &Path, name: &OsStr) -> bool {
-    let named = |folder: &Path| folder.file_name().map(OsStr::to_owned);
-    let segment = named(folder).or_else(|| named(&folder.canonicalize().ok()?));
-    let rest = segment.and_then(|segment| {
-        let rest = name.as_bytes().strip_prefix(segment.as_bytes())?;
-        rest.strip_prefix(b"_zed").map(<[u8]>::to_vec)
-    });
-    rest.is_some_and(|rest| {
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        digits > 0 && matches!(&rest[digits..], b".svo" | b".svo2")
-    })
 }
 
 /// The folders that a table names.
@@ -169,7 +156,7 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
         let what = format!("{} line {line}", table.display());
         rows.push(match named {
             b"" => Err(Problem { what, why: "its segment_dir is empty".into() }),
-            named => segment(root.join(OsStr::from_bytes(named)))
+            named => folder(root.join(OsStr::from_bytes(named)))
                 .map_err(|problem| Problem { what, why: format!("'{}': {}", problem.what, problem.why) }),
         });
     }
@@ -184,13 +171,13 @@ fn quoted(names: &[std::borrow::Cow<str>]) -> String {
     names.join(", ")
 }
 
-fn segment(folder: PathBuf) -> Found {
-    let why = match folder.metadata() {
-        Ok(found) if found.is_dir() => return Ok(folder),
+fn folder(path: PathBuf) -> Found {
+    let why = match path.metadata() {
+        Ok(found) if found.is_dir() => return Ok(path),
         Ok(_) => "it is no folder".to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(Problem { what: folder.display().to_string(), why })
+    Err(Problem { what: path.display().to_string(), why })
 }
 
 /// Each folder once, where it is named first.
@@ -289,7 +276,7 @@ mod tests {
     #[test]
     fn segments_are_folders_with_recordings_of_their_name() {
         let root =
-            tree(&["s/s_zed1.svo2", "s/s_zed2.svo2", "other/s_zed1.svo2", "x/t/t_zed10.svo", "u/u_zed.svo2"]);
+            tree(&["s/s_zed1.svo2", "s/s_zed2.svo2", "other/note.svo2", "x/t/t_zed10.svo", "u/u_zed.svo2"]);
         let root = root.path();
         let find = |pattern, recursive| below(root, pattern, recursive, Takes::Segments);
         assert_eq!(names(root, find(None, false).unwrap()), ["s"]);
