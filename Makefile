@@ -59,6 +59,7 @@ bench: build readers
 	$(CARGO) bench --locked --bench zedsvo
 	$(CARGO) bench --locked --bench svo2
 	$(CARGO) bench --locked --bench svo_to_mp4
+	$(CARGO) bench --locked --bench batch
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What `svo-to-mp4` costs: `--copy` beside `cp` of the same file on the same file system, and beside the stock elements
-//! behind zedsvosrc; and encoding beside a bare pipeline of the same elements on the bare stream. Medians of several
-//! runs in turn, of whole processes, from a warm cache. The last results are in `benches/README.md`.
+//! What more jobs bring: `batch svo-to-mp4 --jobs 2` on two cores beside one job on one core and beside `--jobs 1` on both,
+//! where one encoder takes what the other core has to give. Medians of several runs in turn, of whole processes, from a
+//! warm cache. The last results are in `benches/README.md`.
 
 #![allow(missing_docs)]
 
 mod common;
 
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -17,174 +17,100 @@ use common::{median, row};
 use gst::prelude::*;
 use svo2::{Header, Layout, Writer};
 
-const RUNS: usize = 7;
-const BYTES: u64 = 768 << 20;
-const GOP: usize = 30;
+const RUNS: usize = 5;
+const RECORDINGS: usize = 8;
+const FRAMES: usize = 90;
 /// Of both views.
-const SIZE: (u32, u32) = (2560, 720);
-/// Pictures that are encoded again.
-const ENCODED: usize = 150;
+const SIZE: (u32, u32) = (1920, 600);
+/// As fast as wanted.
+const FASTER: f64 = 1.8;
 
 fn main() {
     gst::init().unwrap();
-    gstzedsvo::plugin_register_static().unwrap();
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    // For a profiler: the recording alone.
-    if let [make, codec, path] = &args[..] {
-        assert_eq!(make, "make", "no such benchmark");
-        record(path.as_ref(), &units(codec, "snow", GOP), usize::MAX);
-        return;
-    }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let recording = folder.path().join("0.svo2");
+    record(&recording);
+    for number in 1..RECORDINGS {
+        std::fs::copy(&recording, folder.path().join(format!("{number}.svo2"))).unwrap();
+    }
     println!("| what | ours | peer | ratio | wanted | |");
     println!("|---|---|---|---|---|---|");
-    for codec in ["h264", "h265"] {
-        copies(folder.path(), codec);
+    for flags in [["--codec", "h264", "--preset", "fast"], ["--codec", "h265", "--preset", "balanced"]] {
+        encoded(folder.path(), &flags);
     }
-    encoded(folder.path());
+    copied(folder.path());
 }
 
-fn copies(folder: &Path, codec: &str) {
-    let (input, output) = (folder.join("a.svo2"), folder.join("a.out"));
-    let units = units(codec, "snow", GOP);
-    let frames = record(&input, &units, usize::MAX);
-    let bytes = input.metadata().unwrap().len();
-    let what = format!("{} MB, {frames} frames of {codec}", bytes / 1_000_000);
-    let mut copy = streamer(&input, &output, &["--copy"]);
-    let mut cp = Command::new("cp");
-    cp.args(["--reflink=never"]).args([&input, &output]);
-    let mut synced = Command::new("sh");
-    synced.args(["-c", "cp --reflink=never \"$0\" \"$1\" && sync \"$1\""]).args([&input, &output]);
-    let mut stock = stock(&input, &output, codec);
-    let mut times = [vec![], vec![], vec![], vec![]];
+fn encoded(folder: &Path, flags: &[&str]) {
+    let mut times = [vec![], vec![], vec![]];
     for _ in 0..RUNS {
-        times[0].push(timed(&output, || run(&mut copy)));
-        times[1].push(timed(&output, || run(&mut synced)));
-        times[2].push(timed(&output, || run(&mut cp)));
-        times[3].push(timed(&output, &mut stock));
+        times[0].push(timed(folder, flags, "2", &[]));
+        times[1].push(timed(folder, flags, "1", &["taskset", "--cpu-list", "0"]));
+        times[2].push(timed(folder, flags, "1", &[]));
     }
-    let [ours, synced, cp, stock] = times.each_mut().map(|times| median(times));
-    let s = |seconds: f64| format!("{seconds:.2} s");
-    // At least 0.7 of the speed.
-    let limit = 1.0 / 0.7;
-    row(
-        &format!("--copy of {what}, beside cp and sync of the file"),
-        &s(ours),
-        &s(synced),
-        ours / synced,
-        limit,
-    );
-    row(&format!("--copy of {what}, beside cp alone"), &s(ours), &s(cp), ours / cp, limit);
+    let [two, one_core, one] = times.each_mut().map(|times| median(times));
+    let what = format!("{RECORDINGS} recordings of {FRAMES} frames, {}", flags.join(" "));
+    let fps = |seconds: f64| format!("{:.0} fps", (RECORDINGS * FRAMES) as f64 / seconds);
+    let more = format!("two jobs on two cores beside one on one: {what}");
+    row(&more, &fps(two), &fps(one_core), two / one_core, 1.0 / FASTER);
     println!(
-        "| for information: zedsvosrc ! {codec}parse ! mp4mux ! filesink, beside cp alone | {} | {} | {:.2} | | |",
-        s(stock),
-        s(cp),
-        stock / cp
+        "| for information: two jobs beside one whose encoder has both cores: {what} | {} | {} | {:.2} | | |",
+        fps(two),
+        fps(one),
+        two / one
     );
-    std::fs::remove_file(input).unwrap();
 }
 
-/// The pipeline that a user would write; it does not wait for the disk.
-fn stock(input: &Path, output: &Path, codec: &str) -> impl FnMut() + use<> {
-    let line = format!(
-        "zedsvosrc location={} output=encoded ! {codec}parse ! mp4mux ! filesink location={}",
-        input.display(),
-        output.display()
-    );
-    move || play(&line)
-}
-
-fn encoded(folder: &Path) {
-    let (input, stream, output) = (folder.join("b.svo2"), folder.join("b.h264"), folder.join("b.mp4"));
-    let units = units("h264", "ball", ENCODED);
-    record(&input, &units, ENCODED);
-    std::fs::write(&stream, units.concat()).unwrap();
-    let flags = ["--codec", "h264", "--encoder-device", "software", "--preset", "fast"];
-    let mut ours = streamer(&input, &output, &flags);
-    let bare = format!(
-        "filesrc location={} ! h264parse ! avdec_h264 ! queue ! videocrop right={} ! x264enc speed-preset=veryfast \
-         key-int-max=60 pass=qual quantizer=21 bframes=0 ! h264parse ! mp4mux ! filesink location={}",
-        stream.display(),
-        SIZE.0 / 2,
-        output.display()
-    );
+fn copied(folder: &Path) {
     let mut times = [vec![], vec![]];
     for _ in 0..RUNS {
-        times[0].push(timed(&output, || run(&mut ours)));
-        times[1].push(timed(&output, || play(&bare)));
+        times[0].push(timed(folder, &["--copy"], "2", &[]));
+        times[1].push(timed(folder, &["--copy"], "1", &[]));
     }
-    let [ours, bare] = times.each_mut().map(|times| median(times));
-    let fps = |seconds: f64| format!("{:.0} fps", ENCODED as f64 / seconds);
+    let [two, one] = times.each_mut().map(|times| median(times) / RECORDINGS as f64);
+    let each = |seconds: f64| format!("{:.0} ms a file", seconds * 1e3);
     println!(
-        "| for information: {ENCODED} frames of 1280x720 by x264, beside the bare pipeline on the bare stream | {} | {} | {:.2} | | |",
-        fps(ours),
-        fps(bare),
-        ours / bare
+        "| for information: two jobs beside one, --copy of {RECORDINGS} recordings | {} | {} | {:.2} | | |",
+        each(two),
+        each(one),
+        two / one
     );
 }
 
-/// Seconds; every run begins without the file, and with nothing waiting for the disk.
-fn timed(output: &Path, work: impl FnOnce()) -> f64 {
-    let _ = std::fs::remove_file(output);
+/// Seconds; every run begins with nothing waiting for the disk.
+fn timed(folder: &Path, flags: &[&str], jobs: &str, before: &[&str]) -> f64 {
+    let program = [before, &[env!("CARGO_BIN_EXE_cvmmap-streamer"), "batch", "svo-to-mp4"]].concat();
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).arg(folder).args(["--overwrite", "--jobs", jobs]).args(flags);
+    command.env("XDG_STATE_HOME", folder.join("state"));
     rustix::fs::sync();
     let started = Instant::now();
-    work();
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     started.elapsed().as_secs_f64()
 }
 
-fn streamer(input: &Path, output: &Path, flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cvmmap-streamer"));
-    command.arg("svo-to-mp4").args(flags).arg("--input").arg(input).arg("--output").arg(output);
-    command
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn play(line: &str) {
-    let pipeline = gst::parse::launch(line).unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::NONE, &kinds).unwrap();
-    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
-    pipeline.set_state(gst::State::Null).unwrap();
-}
-
-/// Access units of one group of pictures, as large as a camera's: 40 MB/s of noise.
-fn units(codec: &str, pattern: &str, count: usize) -> Vec<Vec<u8>> {
+/// Writes a recording of a moving pattern that is not all too easy for an encoder.
+fn record(path: &Path) {
     let (width, height) = SIZE;
-    let encoder = match codec {
-        "h264" => "x264enc speed-preset=ultrafast key-int-max=30 pass=quant quantizer=38 bframes=0",
-        _ => "x265enc speed-preset=ultrafast option-string=keyint=30:qp=38:bframes=0",
-    };
     let line = format!(
-        "videotestsrc pattern={pattern} num-buffers={count} ! video/x-raw,format=I420,width={width},height={height},framerate=30/1 \
-         ! {encoder} ! {codec}parse config-interval=-1 ! video/x-{codec},stream-format=byte-stream,alignment=au \
-         ! appsink name=sink sync=false"
+        "videotestsrc pattern=zone-plate kx2=12 ky2=12 kt=3 num-buffers={FRAMES} \
+         ! video/x-raw,format=I420,width={width},height={height},framerate=30/1 \
+         ! x264enc speed-preset=veryfast key-int-max=30 pass=qual quantizer=20 bframes=0 ! h264parse config-interval=-1 \
+         ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=sink sync=false"
     );
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     let sink = pipeline.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
-    let samples = std::iter::from_fn(|| sink.pull_sample().ok());
-    let units = samples.map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec()).collect();
-    pipeline.set_state(gst::State::Null).unwrap();
-    units
-}
-
-/// Writes the units again and again, up to so many frames or bytes; tells how many it wrote.
-fn record(path: &Path, units: &[Vec<u8>], frames: usize) -> usize {
-    let header = Header { width: SIZE.0, height: SIZE.1, serial: 1, fps: 30, ..Header::default() };
+    let header = Header { width, height, serial: 1, fps: 30, ..Header::default() };
     let out = BufWriter::new(std::fs::File::create(path).unwrap());
     let mut writer = Writer::new(out, header, &Layout::default()).unwrap();
-    let (mut bytes, mut count) = (0, 0);
-    while count < frames && bytes < BYTES {
-        let number = count % units.len();
-        let time = 1_700_000_000_000_000_000 + count as u64 * 33_333_333;
-        writer.frame(time, &units[number], number.is_multiple_of(GOP)).unwrap();
-        (bytes, count) = (bytes + units[number].len() as u64, count + 1);
+    for (number, sample) in std::iter::from_fn(|| sink.pull_sample().ok()).enumerate() {
+        let buffer = sample.buffer().unwrap();
+        let time = 1_700_000_000_000_000_000 + number as u64 * 33_333_333;
+        let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        writer.frame(time, &buffer.map_readable().unwrap(), key).unwrap();
     }
-    writer.finish().unwrap().flush().unwrap();
-    count
+    writer.finish().unwrap().into_inner().unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
 }

@@ -26,13 +26,13 @@ pub struct Sources {
     #[command(flatten)]
     which: Which,
     /// What recordings in ROOT are called; with a '/' in it, where they are below ROOT [default: *.svo2]
-    #[arg(long, value_name = "GLOB", requires = "root")]
+    #[arg(long, value_name = "GLOB", conflicts_with_all = ["segment_dir", "segments_csv"])]
     pattern: Option<String>,
     /// Look into all folders below ROOT
-    #[arg(long, requires = "root")]
+    #[arg(long, conflicts_with_all = ["segment_dir", "segments_csv"])]
     recursive: bool,
     /// Folder that relative paths in the table start from [default: the table's]
-    #[arg(long, value_name = "DIR", requires = "segments_csv")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["root", "segment_dir"])]
     csv_root: Option<PathBuf>,
 }
 
@@ -251,7 +251,7 @@ mod tests {
         let name = |found: Found| match found {
             Ok(path) => path.strip_prefix(root).unwrap_or(&path).display().to_string(),
             Err(problem) => {
-                format!("{}: {}", problem.what.replace(&root.display().to_string(), "ROOT"), problem.why)
+                format!("{}: {}", problem.what, problem.why).replace(&root.display().to_string(), "ROOT")
             }
         };
         found.into_iter().map(name).collect()

@@ -109,13 +109,14 @@ fn last_sample(tables: &Stbl, len: u64) -> Result<Range<u64>, String> {
     Ok(last)
 }
 
-/// An access unit is NAL units with their lengths in front, of four bytes in all files of ours.
+/// An access unit is NAL units with their lengths in front, of four bytes in all files of ours, and none ends with a
+/// zero (ITU-T H.264, 7.4.1; H.265, 7.4.2.1): that is a part that was never written.
 fn check_lengths(mut sample: &[u8]) -> Result<(), String> {
-    let wrong = || "its last picture is not whole: its lengths are not what it is made of".to_owned();
+    let wrong = || "its last picture is not whole".to_owned();
     while !sample.is_empty() {
         let (length, rest) = sample.split_first_chunk::<4>().ok_or_else(wrong)?;
-        let length = u32::from_be_bytes(*length) as usize;
-        sample = rest.get(length..).filter(|_| length > 0).ok_or_else(wrong)?;
+        let (unit, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(wrong)?;
+        sample = unit.last().filter(|&&byte| byte != 0).map(|_| rest).ok_or_else(wrong)?;
     }
     Ok(())
 }
