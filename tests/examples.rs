@@ -38,7 +38,7 @@ fn example(script: &str) -> Command {
     let tool = gst_tool("gst-launch-1.0");
     let mut command = Command::new(path(script));
     command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("IDLE_TIMEOUT", "1000").stdout(Stdio::null());
+    command.env("IDLE_TIMEOUT", "3000").stdout(Stdio::null());
     command
 }
 

@@ -30,6 +30,10 @@ impl Rig {
     fn command(&self, line: &str) -> std::process::Command {
         let mut command = streamer();
         command.args(["control", &self.target, "--nats-url", &self.nats.url()]).args(line.split_whitespace());
+        // By default a second, which is not enough on a loaded machine.
+        if !line.contains("--timeout-ms") {
+            command.args(["--timeout-ms", "20000"]);
+        }
         command
     }
 
@@ -112,7 +116,7 @@ fn each_dialect_is_asked_by_the_same_words() {
         assert_eq!(flags.contains(&json!("can-seek")), dialect != "newest", "{info}");
         assert_eq!(rig.json("reset"), json!({ "target": format!("cvmmap://{}", rig.target), "reset": true }));
         let prefix = if dialect == "older" { "control" } else { "producer" };
-        let asked = rig.producer.requests(".source.reset");
+        let asked = rig.producer.wait_for_requests(".source.reset", 1);
         assert_eq!(asked.len(), 1, "{asked:?}");
         assert_eq!(asked[0]["request"], rig.producer.subject(&format!("{prefix}.source.reset")));
         if dialect == "older" {
@@ -144,7 +148,7 @@ fn seeks_land_inside_the_timeline_and_nowhere_else() {
         assert_eq!((code, error), (Some(1), format!("error: cvmmap://{}: {rule}", rig.target)));
     }
     // Refused before it is asked.
-    assert_eq!(rig.producer.requests(".source.seek").len(), 2);
+    assert_eq!(rig.producer.wait_for_requests(".source.seek", 2).len(), 2);
     let (code, error) = rig.error("seek tomorrow");
     assert_eq!(code, Some(2));
     assert!(error.contains("time 'tomorrow'"), "{error}");
@@ -168,8 +172,8 @@ fn camera_settings_are_listed_got_and_set_by_name() {
     assert_eq!(rig.json("camera set gain 7"), json!({ "setting": "gain", "kind": "single", "value": 7 }));
     assert_eq!(rig.json("camera get gain")["value"], 7);
     assert_eq!(rig.json("camera auto gain")["value"], -1);
-    let modes: Vec<Value> =
-        rig.producer.requests(".set").iter().map(|request| request["fields"]["mode"].clone()).collect();
+    let asked = rig.producer.wait_for_requests(".set", 2);
+    let modes: Vec<Value> = asked.iter().map(|request| request["fields"]["mode"].clone()).collect();
     assert_eq!(modes, [1, 2]);
     let range = rig.json("camera range auto-exposure-time-range 100 2000");
     assert_eq!((&range["min_value"], &range["max_value"]), (&json!(100), &json!(2000)));
@@ -196,7 +200,7 @@ fn playlists_and_recordings_are_told_and_refusals_named() {
     let path = folder.path().join("a.svo2").display().to_string();
     let started = rig.json(&format!("record start --format svo --path {path} --bitrate 8000"));
     assert_eq!((&started["format"], &started["is_recording"]), (&json!("svo"), &json!(true)));
-    let asked = &rig.producer.requests("svo.start")[0]["fields"];
+    let asked = &rig.producer.wait_for_requests("svo.start", 1)[0]["fields"];
     assert_eq!((&asked["output_path"], &asked["svo"]["bitrate"]), (&json!(path), &json!(8000)));
     let (code, error) = rig.error(&format!("record start --format svo --path {path}"));
     assert!(code == Some(1) && error.ends_with(&format!("answers error (2): busy with {path}")), "{error}");
@@ -218,8 +222,12 @@ fn playlists_and_recordings_are_told_and_refusals_named() {
 #[test]
 fn status_is_what_is_known_and_then_each_event() {
     let mut rig = Rig::new("");
-    let status = rig.json("status");
-    assert_eq!(status["found"]["found_by"], "nats+shm", "{status}");
+    // Who does not answer within 200 ms is found in shared memory alone.
+    let mut status = Value::Null;
+    wait_for("it to be found both ways", || {
+        status = rig.json("status");
+        status["found"]["found_by"] == "nats+shm"
+    });
     assert_eq!(status["info"]["kind"], "live");
     let follow = Lines::of(rig.command("status --follow --json"));
     follow.wait("what is known", |lines| lines.len() == 1);
@@ -234,7 +242,13 @@ fn status_is_what_is_known_and_then_each_event() {
     assert_eq!(events(&follow.lines.lock().unwrap()), ["reset", "offline", "online"]);
     publish_garbage(&rig.nats.url(), &[&rig.producer.subject("status")]);
     // An outage is told once, and events go on behind it.
+    let said = |start: &str| follow.talk.lock().unwrap().iter().any(|line| line.starts_with(start));
+    wait_for("the warning", || said("warning: a message on "));
+    // An outage that is over before anybody looks is none.
+    rig.nats.kill();
+    wait_for("the outage", || said("lost the server"));
     rig.nats.restart();
+    wait_for("the return", || said("connected again"));
     rig.producer.wait_for_done("reconnected");
     wait_for("an event after the outage", || {
         rig.producer.tell("online");
@@ -296,7 +310,7 @@ fn what_goes_wrong_has_its_own_exit_code() {
     let garbage = Rig::new("--garbage answers");
     let mut codes = Vec::new();
     for _ in 0..10 {
-        let output = garbage.output("info");
+        let output = garbage.output("info --timeout-ms 60000");
         let shown = text(&output.stderr);
         assert!(shown.lines().count() <= 1, "{shown}");
         codes.push(output.status.code().unwrap());
@@ -310,7 +324,7 @@ fn what_goes_wrong_has_its_own_exit_code() {
     assert!(code == Some(1) && error.starts_with("error: nobody answers 'cvmmap."), "{error}");
     rig.nats.kill();
     for line in ["info", "bodies", "camera get gain"] {
-        let (code, error) = rig.error(line);
+        let (code, error) = rig.error(&format!("{line} --timeout-ms 1000"));
         assert!(code == Some(1) && error.contains("no connection to the NATS server"), "{line}: {error}");
     }
     for (args, part) in [

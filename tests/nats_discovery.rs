@@ -303,12 +303,20 @@ fn a_service_cannot_colour_the_terminal_or_forge_rows() {
         "zmq_addr":"tcp://192.0.2.1:5","backend":"\u001b[31mred\nforged row"}}"#;
     let info: &'static str = info.replace("\n        ", " ").leak();
     let thread = impostor(&nats, ping, info);
-    let output = run(streamer().args(["discover", "--nats-url", &nats.url()]));
-    let table = text(&output.stdout);
+    let mut table = String::new();
+    // Who does not answer within 200 ms is not listed.
+    wait_for("its row", || {
+        table = text(&run(streamer().args(["discover", "--nats-url", &nats.url()])).stdout);
+        table.contains("forged row")
+    });
     assert!(table.lines().any(|line| line.ends_with("\u{fffd}[31mred\u{fffd}forged row")), "{table:?}");
     assert!(!table.contains('\x1b'), "{table:?}");
-    let listed = listed(&discover(&["--nats-url", &nats.url()]), "cvmmap_esc").unwrap();
-    assert_eq!(listed["backend"], "\x1b[31mred\nforged row");
+    let mut found = None;
+    wait_for("its entry", || {
+        found = listed(&discover(&["--nats-url", &nats.url()]), "cvmmap_esc");
+        found.is_some()
+    });
+    assert_eq!(found.unwrap()["backend"], "\x1b[31mred\nforged row");
     nats.kill();
     thread.join().unwrap();
 }
@@ -360,12 +368,13 @@ fn a_provider_starts_and_stops_again_and_leaves_no_thread_behind() {
     for _ in 0..3 {
         provider.start().unwrap();
         provider.start().unwrap();
-        assert_eq!(watchers(), 1);
-        assert!(device(&provider, &name).is_some());
+        wait_for("the thread", || watchers() == 1);
+        wait_for("the device", || device(&provider, &name).is_some());
         provider.stop();
         assert_eq!(watchers(), 1);
         provider.stop();
-        assert_eq!(watchers(), 0);
+        // A thread that was joined is in the list for another moment.
+        wait_for("the thread to go", || watchers() == 0);
     }
 }
 

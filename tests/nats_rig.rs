@@ -44,7 +44,8 @@ fn each_dialect_answers_on_its_subjects_and_is_discovered() {
             assert_eq!(answer["failed"], "no responders");
         } else {
             assert_eq!(answer["answer"]["error"], 3, "a live source cannot seek: {answer}");
-            assert_eq!(producer.requests(".source.seek")[0]["fields"]["target_timestamp_ns"], 5);
+            let asked = producer.wait_for_requests(".source.seek", 1);
+            assert_eq!(asked[0]["fields"]["target_timestamp_ns"], 5);
         }
     }
 }

@@ -25,9 +25,12 @@ struct Sim {
 
 impl Sim {
     fn start(url: &str, args: &str) -> Self {
-        let target = unique("nsim");
+        Self::of(&unique("nsim"), url, args)
+    }
+
+    fn of(target: &str, url: &str, args: &str) -> Self {
         let sim = Self {
-            process: common::sim(&target, &format!("--nats-url {url} {args}")),
+            process: common::sim(target, &format!("--nats-url {url} {args}")),
             target: target.parse().unwrap(),
             url: url.into(),
         };
@@ -112,9 +115,9 @@ fn a_reset_by_request_restarts_the_count_and_is_no_event() {
     let nats = Nats::start();
     let sim = Sim::start(&nats.url(), "--fps 20");
     let seen = watch(&nats.url(), &[&sim.subject("status")]);
-    wait_for("frames", || sim.published().count > 40);
+    wait_for("frames", || sim.published().count > 100);
     assert_eq!(sim.ask("producer.source.reset", "Empty", &[]), json!({"error": 0}));
-    wait_for("the count to begin anew", || sim.published().count < 20);
+    wait_for("the count to begin anew", || sim.published().count < 100);
     sim.process.signal(libc::SIGINT);
     wait_for("OFFLINE", || events(&seen) == [2]);
 }
@@ -189,12 +192,13 @@ fn a_replay_lands_on_the_very_sample_and_loops_with_a_reset() {
 #[test]
 fn a_replay_waits_at_its_end_for_a_seek() {
     let nats = Nats::start();
-    let sim = Sim::start(&nats.url(), "--fps 50 --replay 0.5");
+    let sim = Sim::start(&nats.url(), "--fps 50 --replay 0.5 --bodies 1");
     wait_for("its end", || sim.published().timestamp_ns == 500_000_000);
-    let seen = watch(&nats.url(), &[&sim.subject("status")]);
+    // Packets tell of the landing also to who looks when the end has come again.
+    let mut seen = watch(&nats.url(), &[&sim.subject("status"), &sim.subject("body")]);
     assert_eq!(sim.info()["current_timestamp_ns"], 500_000_000);
     assert_eq!(sim.seek(100_000_000)["landed_frame_count"], 5);
-    wait_for("the landing", || sim.published().timestamp_ns < 500_000_000);
+    seen.wait("the landing", |line| line["header"]["frame_count"] == 5);
     wait_for("its end", || sim.published().timestamp_ns == 500_000_000);
     assert_eq!(events(&seen), [0; 0]);
     sim.process.signal(libc::SIGINT);
@@ -204,11 +208,14 @@ fn a_replay_waits_at_its_end_for_a_seek() {
 #[test]
 fn faults_of_its_life_are_told() {
     let nats = Nats::start();
-    // Five seconds for the watcher to come.
-    let sim = Sim::start(&nats.url(), "--fps 30 --fault reset@150 --fault restart@180=300");
-    let seen = watch(&nats.url(), &[&sim.subject("status")]);
-    wait_for("reset, restart", || events(&seen).len() >= 3);
-    assert_eq!(events(&seen), [3, 2, 1]);
+    let target = unique("nsim");
+    let key = target.parse::<cvmmap_ipc::Target>().unwrap().nats_target_key();
+    // The watcher first: nobody knows how long it takes to come. Then, five seconds for the simulator to connect.
+    let seen = watch(&nats.url(), &[&format!("cvmmap.{key}.status")]);
+    let _sim = Sim::of(&target, &nats.url(), "--fps 30 --fault reset@150 --fault restart@180=300");
+    wait_for("reset, restart", || events(&seen).ends_with(&[3, 2, 1]));
+    // It came before.
+    assert!(matches!(events(&seen)[..], [1, 3, 2, 1] | [3, 2, 1]), "{:?}", events(&seen));
 }
 
 #[test]

@@ -299,9 +299,11 @@ fn garbage_is_refused_by_its_code_and_nothing_else_is_disturbed() {
 #[test]
 fn it_is_found_by_all_its_names() {
     let nats = Nats::start();
+    let name = unique("cam.");
+    let (base, key) = (format!("sinklab_{name}"), format!("sinklab_{}", name.replace('.', "_")));
     let sink = Sink::new(
         &format!("videotestsrc is-live=true ! {}", caps()),
-        "uri=cvmmap://cam.0@/tmp/?namespace=sinklab",
+        &format!("uri=cvmmap://{name}@/tmp/?namespace=sinklab"),
         &nats.url(),
     );
     assert_eq!(discover(&nats.url(), "cvmmap_producer")["ping"], json!([]));
@@ -311,27 +313,27 @@ fn it_is_found_by_all_its_names() {
     let info = &found["info"][0];
     assert_eq!((&info["name"], &info["version"]), (&json!("cvmmap_producer"), &json!("0.1.0")));
     let metadata = info["metadata"].as_object().unwrap();
-    for (key, value) in [
-        ("instance_name", "cam.0"),
-        ("nats_target_key", "sinklab_cam_0"),
-        ("shm_name", "sinklab_cam.0"),
-        ("zmq_addr", "ipc:///tmp/sinklab_cam.0"),
-        ("namespace", "sinklab"),
-        ("ipc_prefix", "/tmp"),
-        ("base_name", "sinklab_cam.0"),
-        ("body_subject", "cvmmap.sinklab_cam_0.body"),
-        ("status_subject", "cvmmap.sinklab_cam_0.status"),
-        ("backend", "gstreamer"),
-        ("producer_subject_prefix", "cvmmap.sinklab_cam_0.producer"),
-        ("control_subject_prefix", "cvmmap.sinklab_cam_0.control"),
-        ("build_version", env!("CARGO_PKG_VERSION")),
+    for (field, value) in [
+        ("instance_name", name.clone()),
+        ("nats_target_key", key.clone()),
+        ("shm_name", base.clone()),
+        ("zmq_addr", format!("ipc:///tmp/{base}")),
+        ("namespace", "sinklab".into()),
+        ("ipc_prefix", "/tmp".into()),
+        ("base_name", base.clone()),
+        ("body_subject", format!("cvmmap.{key}.body")),
+        ("status_subject", format!("cvmmap.{key}.status")),
+        ("backend", "gstreamer".into()),
+        ("producer_subject_prefix", format!("cvmmap.{key}.producer")),
+        ("control_subject_prefix", format!("cvmmap.{key}.control")),
+        ("build_version", env!("CARGO_PKG_VERSION").into()),
     ] {
-        assert_eq!(metadata[key], value, "{key}");
+        assert_eq!(metadata[field], json!(value), "{field}");
     }
     let endpoints = info["endpoints"].as_array().unwrap();
     let named = |name: &str, subject: &str| {
         endpoints.iter().any(|endpoint| {
-            endpoint["name"] == name && endpoint["subject"] == format!("cvmmap.sinklab_cam_0.{subject}")
+            endpoint["name"] == name && endpoint["subject"] == format!("cvmmap.{key}.{subject}")
         })
     };
     assert!(named("source_info", "producer.source.info"), "{endpoints:?}");

@@ -217,7 +217,12 @@ fn two_hundred_events_a_second_are_all_taken() {
         }
         wait_for("the events", || consumer.stat("resets") == 200 * second);
     }
-    let told = lived(&consumer.messages());
+    let mut told = Vec::new();
+    // What is counted may not be posted yet.
+    wait_for("their messages", || {
+        told.extend(lived(&consumer.messages()));
+        told.iter().filter(|state| *state == "reset event").count() >= 1000
+    });
     assert_eq!(told.iter().filter(|state| *state == "reset event").count(), 1000);
     assert_eq!(consumer.stat("lost-messages"), 0);
     wait_for("frames after it", || consumer.stat("frames") > frames + 20);

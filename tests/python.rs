@@ -42,7 +42,7 @@ fn a_python_producer_is_read_by_cvmmapsrc() {
     let target = unique("py");
     // Dropped last, after the producer.
     let _litter = Litter(target.clone());
-    let _producer = Process::spawn(python("producer.py").args([&target, "600"]));
+    let _producer = Process::spawn(python("producer.py").args([&target, "6000"]));
     let consumer = Consumer::playing(&format!("uri=cvmmap://{target}"));
     let mut last = None;
     for _ in 0..60 {

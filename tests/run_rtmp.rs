@@ -92,7 +92,7 @@ fn server(port: u16, more: &str) -> Process {
         "--mode",
         "h264",
         "--timeout-ms",
-        "30000",
+        "100000",
         "--listen-port",
         &port.to_string(),
     ]);
@@ -261,11 +261,9 @@ fn a_signal_ends_it_well_while_the_server_is_silent_or_talks_nonsense() {
     }
 }
 
-#[test]
-fn a_second_signal_ends_it_at_once() {
-    let _alone = alone();
+/// Two signals to a streamer whose end takes a while: its server is late. Its exit code.
+fn signalled_twice() -> Option<i32> {
     let port = free_port();
-    // It waits for a server that is late, so that there is an end to cut short.
     let _server = server(port, "--video-threshold 100000 --stall-after 20 --stall-ms 30000");
     let run = Run::start(port, "");
     run.wait_for_states("congested", 1);
@@ -275,8 +273,16 @@ fn a_second_signal_ends_it_at_once() {
     std::thread::sleep(Duration::from_millis(50));
     run.process.signal(libc::SIGINT);
     let (code, lines, errors) = run.end();
-    assert_eq!(code, Some(130), "{errors}");
-    assert!(lines.iter().all(|line| line["type"] != "summary"));
+    let summary = lines.iter().any(|line| line["type"] == "summary");
+    assert!(matches!((code, summary), (Some(130), false) | (Some(0), true)), "{code:?} {errors}");
+    code
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let _alone = alone();
+    // Its end takes less than a second, so that on a loaded machine the second signal may be too late.
+    assert!((0..5).any(|_| signalled_twice() == Some(130)));
 }
 
 #[test]
@@ -286,6 +292,8 @@ fn after_the_last_attempt_there_is_one_error() {
     let run = Run::start(port, "--rtmp-retry 2");
     let (code, lines, errors) = run.end();
     assert_eq!(code, Some(1), "{errors}");
+    // Counted behind the answer that ends the last one.
+    wait_for("three connections", || connections.load(Ordering::Relaxed) >= 3);
     assert_eq!(connections.load(Ordering::Relaxed), 3);
     assert_eq!(errors.matches("error: RTMP: gave up: ").count(), 1, "{errors}");
     assert_eq!(errors.matches("error: ").count(), 1, "{errors}");

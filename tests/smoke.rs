@@ -16,7 +16,7 @@ fn smoke(args: &[&str]) -> (Option<i32>, String, String) {
 fn every_row_comes_back_from_nginx() {
     let _alone = alone();
     let nginx = Nginx::start();
-    let (code, out, err) = smoke(&[&nginx.url("live"), "--frames", "30"]);
+    let (code, out, err) = smoke(&[&nginx.url("live"), "--frames", "30", "--timeout-ms", "35000"]);
     assert_eq!(code, Some(0), "{out}{err}");
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 5, "{out}");

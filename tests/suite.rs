@@ -20,6 +20,24 @@ fn suite(command: &str, args: &[&str], out: &Path) -> std::process::Output {
     run(streamer().arg(command).args(args).arg("--out").arg(out))
 }
 
+/// The third time at the latest: rows have bounds that a loaded machine may miss.
+fn passed(command: &str, args: &[&str]) -> (tempfile::TempDir, std::process::Output) {
+    let run = || {
+        let out = tempfile::tempdir().unwrap();
+        let output = suite(command, args, out.path());
+        (out, output)
+    };
+    let mut tried = run();
+    for _ in 0..2 {
+        if tried.1.status.success() {
+            break;
+        }
+        println!("{}", text(&tried.1.stdout));
+        tried = run();
+    }
+    tried
+}
+
 fn last_line(output: &std::process::Output) -> String {
     text(&output.stdout).lines().last().unwrap_or_default().to_owned()
 }
@@ -37,8 +55,7 @@ fn documented(value: &Value, fields: &[&str]) {
 #[test]
 fn a_row_that_passes_leaves_evidence_as_documented() {
     let _alone = alone();
-    let out = tempfile::tempdir().unwrap();
-    let output = suite("acceptance", &["--rows", "rtp-h264", "--json"], out.path());
+    let (out, output) = passed("acceptance", &["--rows", "rtp-h264", "--json"]);
     let shown = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert_eq!(last_line(&output), "total=1 pass=1 fail=0 skip=0");
@@ -92,8 +109,7 @@ fn a_row_that_fails_says_why_and_fails_the_suite() {
 #[test]
 fn a_fault_is_injected_and_measured() {
     let _alone = alone();
-    let out = tempfile::tempdir().unwrap();
-    let output = suite("faults", &["--rows", "size-change"], out.path());
+    let (out, output) = passed("faults", &["--rows", "size-change"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     let (_, summary) = evidence(out.path());
     let checks = summary["rows"][0]["checks"].as_array().unwrap();

@@ -90,6 +90,12 @@ pub struct Args {
     /// Compression of the recording's chunks
     #[arg(long, value_enum, default_value_t = Compression::None, requires = "svo2")]
     svo2_compression: Compression,
+    /// The recording begins so much later than those without this, in ms
+    #[arg(long, value_name = "MS", default_value_t = 0, requires = "svo2")]
+    svo2_begin_ms: u32,
+    /// The camera loses a frame before this one, and again with each time that it is given
+    #[arg(long, value_name = "FRAME", requires = "svo2")]
+    svo2_lose: Vec<u32>,
     /// Stop after this many frames, 0 = at SIGINT or SIGTERM
     #[arg(long, default_value_t = 0)]
     frames: u64,
@@ -298,6 +304,7 @@ impl Args {
             Compression::Lz4 => Some(mcap::Compression::Lz4),
             Compression::Zstd => Some(mcap::Compression::Zstd),
         };
+        let like = svo2::Recording::default();
         Ok(svo2::Recording {
             codec: match self.encoded {
                 Some(EncodedCodec::H264) => ::svo2::Codec::H264,
@@ -307,8 +314,10 @@ impl Args {
             fps,
             frames,
             gop: self.gop,
+            begins_ns: like.begins_ns + u64::from(self.svo2_begin_ms) * 1_000_000,
+            lost_before: self.svo2_lose.clone(),
             layout: ::svo2::Layout { compression, ..Default::default() },
-            ..Default::default()
+            ..like
         })
     }
 

@@ -2,13 +2,15 @@
 
 //! `cvmmap-streamer inspect FILE.svo2`: what is in a recording, and what is wrong with it.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use svo2::{Found, Kind, Reader, Recording, SensorReader, Sensors};
+use svo2::{Found, Recording, SensorReader, Sensors};
 
+use super::health::{self, Gap, Looked};
 use super::{convert, utc};
 use crate::exit::Failure;
 use crate::show;
@@ -43,7 +45,7 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
     let header = recording.header();
     let (width, height) = recording.size();
     let frames = recording.frames();
-    let looked = Looked::at(recording, check);
+    let Ok(looked) = Looked::at(recording, check, |_| Ok::<_, Infallible>(()));
     let scanned = match recording.found() {
         Found::Indexed => None,
         Found::Scanned(why) => Some(why),
@@ -69,9 +71,9 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
             "frames": frames,
         },
         "time": times(recording),
-        "key_frames": looked.keys(),
+        "key_frames": keys(&looked),
         "gaps": gaps(recording),
-        "damage": looked.damage(),
+        "damage": damage(recording, &looked, check),
         "imu": imu(recording),
         "topics": topics.collect::<serde_json::Map<_, _>>(),
     })
@@ -96,24 +98,20 @@ fn times(recording: &Recording) -> Value {
     })
 }
 
-/// Frames that the camera lost, by the times of those that are there.
 fn gaps(recording: &Recording) -> Value {
-    let nominal = recording.nominal_ns().max(1) as f64;
-    let lost = |frame: usize| (recording.duration_ns(frame) as f64 / nominal).round() as u64;
-    let gaps = (0..recording.frames() - 1).map(|frame| (frame, lost(frame).saturating_sub(1)));
-    let gaps: Vec<(usize, u64)> = gaps.filter(|&(_, lost)| lost > 0).collect();
-    let row = |&(frame, lost): &(usize, u64)| {
+    let gaps = health::gaps(recording);
+    let row = |gap: &Gap| {
         json!({
-            "after_frame": frame,
-            "lost": lost,
-            "seconds": recording.duration_ns(frame) as f64 / NS,
-            "at_utc": utc(recording.unix_ns(frame)),
+            "after_frame": gap.after,
+            "lost": gap.lost,
+            "seconds": recording.duration_ns(gap.after) as f64 / NS,
+            "at_utc": utc(recording.unix_ns(gap.after)),
         })
     };
     json!({
         "count": gaps.len(),
-        "lost_frames": gaps.iter().map(|(_, lost)| lost).sum::<u64>(),
-        "biggest": gaps.iter().max_by_key(|(frame, lost)| (*lost, std::cmp::Reverse(*frame))).map(row),
+        "lost_frames": gaps.iter().map(|gap| gap.lost).sum::<u64>(),
+        "biggest": gaps.iter().max_by_key(|gap| (gap.lost, std::cmp::Reverse(gap.after))).map(row),
         "first": gaps.iter().take(LISTED).map(row).collect::<Vec<_>>(),
     })
 }
@@ -135,76 +133,33 @@ fn imu(recording: &Arc<Recording>) -> Value {
     })
 }
 
-/// What the frames are to a decoder.
-#[derive(Default)]
-struct Looked {
-    keys: Vec<usize>,
-    /// Of those, such as begin a picture that becomes whole later.
-    refreshes: usize,
-    /// Runs of damaged frames: first, last, and what is wrong with the first.
-    damaged: Vec<(usize, usize, String)>,
-    count: usize,
-    /// Chunks whose checksum says that they are not as they were written; `None`: nobody looked.
-    chunks: Option<Vec<Value>>,
+fn keys(looked: &Looked) -> Value {
+    let mut distances: Vec<usize> = looked.keys.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    distances.sort_unstable();
+    json!({
+        "count": looked.keys.len(),
+        "first": looked.keys.first(),
+        "distance_min": distances.first(),
+        "distance_median": distances.get(distances.len() / 2),
+        "distance_max": distances.last(),
+        "intra_refresh": looked.refreshes,
+    })
 }
 
-impl Looked {
-    fn at(recording: &Arc<Recording>, check: bool) -> Self {
-        let mut reader = Reader::new(recording.clone());
-        let mut looked = Self::default();
-        for frame in 0..recording.frames() {
-            let kind = reader.kind(frame);
-            let kind = if check { reader.unit(frame).and(kind) } else { kind };
-            match kind {
-                Ok(Kind::Entry { recovers_after }) => {
-                    looked.keys.push(frame);
-                    looked.refreshes += usize::from(recovers_after > 0);
-                }
-                Ok(Kind::Delta) => (),
-                Err(damage) => looked.add(frame, damage.what),
-            }
-        }
-        if check {
-            let row = |(frames, what): (Range<usize>, String)| json!({"frames": format!("{}-{}", frames.start, frames.end.saturating_sub(1)), "what": what});
-            looked.chunks = Some(recording.check_chunks().map(row).collect());
-        }
-        looked
+/// With the chunks whose checksum says that they are not as they were written, where all is to be checked.
+fn damage(recording: &Recording, looked: &Looked, check: bool) -> Value {
+    let row = |frames: &Range<usize>, what: &str| json!({"frames": format!("{}-{}", frames.start, frames.end.saturating_sub(1)), "what": what});
+    let mut damage = json!({
+        "looked_at": if check { "all of each frame" } else { "the head of each frame" },
+        "frames": looked.damaged.iter().map(|(run, _)| run.len()).sum::<usize>(),
+        "first": looked.damaged.iter().take(LISTED).map(|(run, what)| row(run, what)).collect::<Vec<_>>(),
+    });
+    if check {
+        let chunks: Vec<_> = recording.check_chunks().collect();
+        damage["chunks_changed"] = chunks.len().into();
+        damage["first_chunks"] = chunks.iter().take(LISTED).map(|(frames, what)| row(frames, what)).collect();
     }
-
-    fn add(&mut self, frame: usize, what: String) {
-        self.count += 1;
-        match self.damaged.last_mut() {
-            Some((_, last, _)) if *last + 1 == frame => *last = frame,
-            _ => self.damaged.push((frame, frame, what)),
-        }
-    }
-
-    fn keys(&self) -> Value {
-        let mut distances: Vec<usize> = self.keys.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        distances.sort_unstable();
-        json!({
-            "count": self.keys.len(),
-            "first": self.keys.first(),
-            "distance_min": distances.first(),
-            "distance_median": distances.get(distances.len() / 2),
-            "distance_max": distances.last(),
-            "intra_refresh": self.refreshes,
-        })
-    }
-
-    fn damage(&self) -> Value {
-        let row = |(first, last, what): &(usize, usize, String)| json!({"frames": format!("{first}-{last}"), "what": what});
-        let mut damage = json!({
-            "looked_at": if self.chunks.is_some() { "all of each frame" } else { "the head of each frame" },
-            "frames": self.count,
-            "first": self.damaged.iter().take(LISTED).map(row).collect::<Vec<_>>(),
-        });
-        if let Some(chunks) = &self.chunks {
-            damage["chunks_changed"] = chunks.len().into();
-            damage["first_chunks"] = chunks.iter().take(LISTED).cloned().collect();
-        }
-        damage
-    }
+    damage
 }
 
 #[cfg(test)]

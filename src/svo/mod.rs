@@ -9,17 +9,20 @@
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
 //! - [`batch`]: any of these over whole data sets;
-//! - [`inspect`]: what is in a recording.
+//! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
+//! - [`timeline`]: a picture of a segment.
 
 pub mod batch;
 pub mod convert;
 pub mod copy;
 pub mod encode;
+pub mod health;
 pub mod inspect;
 pub mod options;
 pub mod progress;
 pub mod quality;
 pub mod segment;
+pub mod timeline;
 pub mod to_mp4;
 
 use gst::glib;

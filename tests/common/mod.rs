@@ -25,7 +25,7 @@ use cvmmap_streamer::pattern::Pattern;
 use gst::prelude::*;
 
 /// No step of a test takes longer on a working system, however loaded it is.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn init() {
     static INIT: Once = Once::new();

@@ -107,6 +107,12 @@ impl Producer {
         self.talker.lines().into_iter().filter(ends).collect()
     }
 
+    /// The same, once there are so many: a request's line may come behind its answer.
+    pub fn wait_for_requests(&self, tail: &str, count: usize) -> Vec<Value> {
+        wait_for(&format!("{count} requests on {tail}"), || self.requests(tail).len() >= count);
+        self.requests(tail)
+    }
+
     /// `cvmmap.KEY.TAIL`
     pub fn subject(&self, tail: &str) -> String {
         format!("cvmmap.{}.{tail}", self.target.nats_target_key())

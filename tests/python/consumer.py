@@ -18,7 +18,8 @@ socket.setsockopt(zmq.SUBSCRIBE, b"")
 socket.setsockopt(zmq.RCVTIMEO, 20000)
 socket.connect(f"ipc:///tmp/cvmmap_{name}")
 
-for _ in range(frames):
+shown = 0
+while shown < frames:
     message = socket.recv()
     magic, major, count, stamp, label = struct.unpack("<BxBxI8xQ24s", message)
     fd = os.open(f"/dev/shm/cvmmap_{name}", os.O_RDONLY)
@@ -36,6 +37,11 @@ for _ in range(frames):
         "header_count": struct.unpack_from("<I", header, 0x0C)[0],
         "header_stamp": struct.unpack_from("<Q", header, 0x10)[0],
     }
+    if (seen["header_count"], seen["header_stamp"]) != (count, stamp):
+        # The next one is there already: we were held up.
+        segment.close()
+        continue
+    shown += 1
     if header[8] == 1:
         width, height, channels, depth, pixel = struct.unpack_from("<HHBBB", header, 0x18)
         size, stride, offset = struct.unpack_from("<I", header, 0x20)[0], width * channels, 0

@@ -29,7 +29,7 @@ def arguments():
     request.add_argument("message", choices=sorted(wire.MESSAGES))
     request.add_argument("fields", nargs="*", metavar="NAME=VALUE", help="svo.bitrate=5 within another; a,b for a list")
     request.add_argument("--unknown-fields", action="store_true", help="fields that nobody knows go with it")
-    request.add_argument("--timeout", type=float, default=1, metavar="SECONDS")
+    request.add_argument("--timeout", type=float, default=20, metavar="SECONDS")
 
     watch = commands.add_parser("watch")
     watch.add_argument("url")
@@ -40,13 +40,14 @@ def arguments():
     discover = commands.add_parser("discover")
     discover.add_argument("url")
     discover.add_argument("--name", default="cvmmap_producer")
-    discover.add_argument("--wait", type=float, default=0.5, metavar="SECONDS", help="for answers to PING")
+    discover.add_argument("--wait", type=float, default=0.5, metavar="SECONDS", help="for more answers to PING")
+    discover.add_argument("--timeout", type=float, default=20, metavar="SECONDS", help="for the first of them")
 
     garbage = commands.add_parser("garbage")
     garbage.add_argument("url")
     garbage.add_argument("subjects", nargs="+")
     garbage.add_argument("--publish", action="store_true", help="no answers are expected")
-    garbage.add_argument("--timeout", type=float, default=1, metavar="SECONDS")
+    garbage.add_argument("--timeout", type=float, default=20, metavar="SECONDS")
     return parser.parse_args()
 
 
@@ -133,18 +134,19 @@ async def discover(client, options):
     answers = await client.subscribe(inbox)
     await client.publish(f"$SRV.PING.{options.name}", b"", reply=inbox)
     pings, infos = [], []
-    end = asyncio.get_running_loop().time() + options.wait
-    while (left := end - asyncio.get_running_loop().time()) > 0:
+    while True:
         try:
-            reply = await answers.next_msg(timeout=left)
+            # Whoever is busy answers late; that nobody listens, the server says at once.
+            reply = await answers.next_msg(timeout=options.wait if pings else options.timeout)
         except nats.errors.TimeoutError:
             break
-        # The server says with an empty message that nobody listens.
-        if reply.data:
-            pings.append(json.loads(reply.data))
+        # By an empty message.
+        if not reply.data:
+            break
+        pings.append(json.loads(reply.data))
     for ping in pings:
         try:
-            reply = await client.request(f"$SRV.INFO.{options.name}.{ping['id']}", b"", timeout=1)
+            reply = await client.request(f"$SRV.INFO.{options.name}.{ping['id']}", b"", timeout=options.timeout)
             infos.append(json.loads(reply.data))
         except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
             infos.append(dict(id=ping["id"], failed=type(error).__name__))

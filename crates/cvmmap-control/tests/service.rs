@@ -47,7 +47,9 @@ fn identity(instance: &str) -> Identity {
 }
 
 fn source(connection: &Connection, instance: &str) -> Source {
-    Source::new(connection.clone(), Subjects::new(identity(instance).target.nats_target_key()))
+    let subjects = Subjects::new(identity(instance).target.nats_target_key());
+    // What a producer refuses for its time does not depend on it.
+    Source::new(connection.clone(), subjects).with_timeout(PATIENCE)
 }
 
 /// Asks until somebody answers; nobody may take a request and leave it.
@@ -55,7 +57,7 @@ fn info(source: &Source) -> GetSourceInfoResponse {
     let end = Instant::now() + PATIENCE;
     loop {
         let asking = source.clone();
-        match block_on(async move { asking.info().await }, PATIENCE).unwrap() {
+        match block_on(async move { asking.info().await }, 2 * PATIENCE).unwrap() {
             Ok(info) => return info,
             Err(error) => {
                 assert!(matches!(error.name(), "no-responders" | "not-connected"), "{error}");
@@ -124,14 +126,15 @@ fn what_its_client_has_given_up_is_not_done_later() {
     let clients: Vec<_> = (0..6)
         .map(|_| {
             let asking = source.clone();
-            std::thread::spawn(move || block_on(async move { asking.seek(700).await }, PATIENCE).unwrap())
+            std::thread::spawn(move || block_on(async move { asking.seek(700).await }, 2 * PATIENCE).unwrap())
         })
         .collect();
     let answers: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
     assert!(answers.iter().any(Result::is_ok));
-    // One more begins in time, and ends too late. The line is empty when a request of now is served.
-    let asking = source.clone().with_timeout(PATIENCE);
+    // One more begins in time, and more of them where they came one by one. The line is empty when a request of now is
+    // served.
+    let asking = source.clone();
     block_on(async move { asking.seek(0).await }, PATIENCE).unwrap().unwrap();
     let sought = handler.sought.load(Ordering::Relaxed);
-    assert!(sought <= 3, "{sought} of 7 seeks were done");
+    assert!(sought <= 6, "{sought} of 7 seeks were done");
 }

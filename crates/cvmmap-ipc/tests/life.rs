@@ -12,7 +12,7 @@ use cvmmap_ipc::{
     Reader, ReaderConfig, ReaderError, Refusal, SyncMessage, Target, Verdict, Version,
 };
 
-const WAIT: Option<Duration> = Some(Duration::from_secs(5));
+const WAIT: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A name of its own per test, so that they can run side by side.
 fn target(name: &str) -> Target {
@@ -30,13 +30,18 @@ fn publish(producer: &mut Producer, count: u32, side: u32) {
     producer.publish(&metadata, &payload).unwrap();
 }
 
-/// A reader whose subscription is known to have arrived: `producer` publishes frame 0 until it does.
+/// A reader whose subscription is known to have arrived, and that has heard of all: `producer` publishes frame 0 until
+/// then.
 fn connected(producer: &mut Producer, coherence: Coherence) -> Reader {
     let mut reader = Reader::open(ReaderConfig::new(producer.target(), coherence)).unwrap();
     for _ in 0..500 {
-        publish(producer, 0, 16);
-        if matches!(reader.wait(Some(Duration::from_millis(10))).unwrap(), Event::Arrival(_)) {
-            return reader;
+        let (metadata, payload) = gray(0, 16);
+        producer.publish(&metadata, &payload).unwrap();
+        // Earlier ones may be on their way; behind the last there is nothing.
+        while let Event::Arrival(arrival) = reader.wait(Some(Duration::from_millis(50))).unwrap() {
+            if arrival.frame == metadata.frame {
+                return reader;
+            }
         }
     }
     panic!("the reader never heard the producer");
@@ -133,7 +138,7 @@ fn queued_announcements_are_late_under_verify_and_the_newest_under_metadata() {
     for count in 1..=5 {
         publish(&mut producer, count, 16);
     }
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(Duration::from_secs(1));
     let Event::Arrival(arrival) = newest.wait(WAIT).unwrap() else { panic!() };
     assert_eq!((arrival.frame.count, arrival.fresh), (5, false));
     assert_eq!(verify.wait(Some(Duration::from_millis(50))).unwrap(), Event::TimedOut);
@@ -178,10 +183,9 @@ fn garbage_and_other_labels_are_ignored_and_counted() {
     producer.send_raw(&[0xff; 48]).unwrap();
     producer.send_raw(&other.to_bytes().unwrap()).unwrap();
     publish(&mut producer, 1, 16);
-    std::thread::sleep(Duration::from_millis(100));
     // Garbage behind an announcement does not hide it.
     producer.send_raw(&[0; 4000]).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    std::thread::sleep(Duration::from_secs(1));
     let Event::Arrival(arrival) = reader.wait(WAIT).unwrap() else { panic!() };
     assert_eq!(arrival.frame.count, 1);
     assert!(reader.begin(&arrival).is_ok());

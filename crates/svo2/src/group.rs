@@ -7,7 +7,7 @@
 //!
 //! # How frames find each other
 //! The slowest camera is the one with the fewest frames in the [`Window`]; each of its frames there begins a group. For
-//! every other camera, its frames are assigned to the groups in the order of both, each frame to one group at most, so
+//! every other camera, its frames (by [`strict`], those in the window) are assigned to the groups in the order of both, each frame to one group at most, so
 //! that the sum of the distances is smallest, where a group that gets none counts as far away as a frame may be: one
 //! interval of the slowest camera, or the tolerance where that is less. So each group has the nearest frame wherever no
 //! other group wants the same one; cameras that run half an interval apart do not lose frames to jitter, and a camera
@@ -40,7 +40,8 @@ pub enum Member {
     Present {
         /// Its index in the recording.
         frame: usize,
-        /// Frames of this camera in front of it, down to the one of the group before, that are in no group.
+        /// Frames of this camera in front of it that are in no group: down to the one of the group before, or to the
+        /// common start.
         skipped: u64,
     },
     /// A frame that is in a damaged run.
@@ -81,7 +82,7 @@ pub struct Group {
 /// All groups of a segment; the index of a group is its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
-    /// All members lie within.
+    /// The groups' times lie within; by [`strict`], all members' do.
     pub window: Window,
     /// Which track is the slowest.
     pub slowest: usize,
@@ -118,7 +119,8 @@ pub fn interval_ns(tracks: &[Track<'_>]) -> Option<u64> {
 /// One group per frame of the slowest camera, with each other camera's nearest frame; no member is further than
 /// `tolerance_ns`, or one interval of the slowest camera, from the group's time. `None` where the cameras never overlap.
 pub fn nearest(tracks: &[Track<'_>], tolerance_ns: u64) -> Option<Groups> {
-    Some(groups(tracks, &Inside::new(tracks)?, tolerance_ns, |_| true))
+    let all = copy(tracks, CopyRange::Full)?;
+    Some(groups(tracks, &Inside::new(tracks)?, &all, tolerance_ns, |_| true))
 }
 
 /// As [`nearest`], but only groups that have a frame of every camera, and none of them further than `tolerance_ns` from
@@ -132,7 +134,8 @@ pub fn strict(tracks: &[Track<'_>], tolerance_ns: u64) -> Option<Groups> {
         let (first, last) = (times.iter().min(), times.iter().max());
         first.zip(last).is_some_and(|(first, last)| last - first <= tolerance_ns)
     };
-    Some(groups(tracks, &Inside::new(tracks)?, tolerance_ns, complete))
+    let inside = Inside::new(tracks)?;
+    Some(groups(tracks, &inside, &inside.frames, tolerance_ns, complete))
 }
 
 /// The frames of each camera that are copied. `None` where those of the common window are asked for and there is none.
@@ -179,18 +182,20 @@ impl Inside {
 fn groups(
     tracks: &[Track<'_>],
     inside: &Inside,
+    candidates: &[Range<usize>],
     tolerance_ns: u64,
     wanted: impl Fn(&[Option<usize>]) -> bool,
 ) -> Groups {
-    let times = |track: usize| &tracks[track].times[inside.frames[track].clone()];
-    let slowest = times(inside.slowest);
+    let slowest = &tracks[inside.slowest].times[inside.frames[inside.slowest].clone()];
     let reach = median_interval(slowest).unwrap_or(u64::MAX).min(tolerance_ns);
     let assigned: Vec<Vec<Option<usize>>> = (0..tracks.len())
         .map(|track| {
-            let first = inside.frames[track].start;
-            let found = match track == inside.slowest {
-                true => (0..slowest.len()).map(Some).collect(),
-                false => assign(slowest, times(track), reach),
+            let (first, found) = match track == inside.slowest {
+                true => (inside.frames[track].start, (0..slowest.len()).map(Some).collect()),
+                false => {
+                    let candidates = candidates[track].clone();
+                    (candidates.start, assign(slowest, &tracks[track].times[candidates], reach))
+                }
             };
             found.into_iter().map(|frame| frame.map(|frame| first + frame)).collect()
         })
@@ -204,8 +209,8 @@ fn groups(
         }
         let member = |(track, frame): (usize, Option<usize>)| {
             let Some(frame) = frame else { return Member::Unknown };
-            let skipped = (frame - next[track]) as u64;
-            next[track] = frame + 1;
+            let skipped = frame.saturating_sub(next[track]) as u64;
+            next[track] = next[track].max(frame + 1);
             match is_damaged(tracks[track].damaged, frame) {
                 true => Member::CorruptedGap { frame, skipped },
                 false => Member::Present { frame, skipped },
@@ -314,9 +319,12 @@ mod tests {
         let nearest = nearest(&tracks(&times), u64::MAX).unwrap();
         assert_eq!(nearest.window, Window { first_ns: 2, last_ns: 52 });
         assert_eq!((nearest.slowest, nearest.groups.len()), (1, 4));
-        // The frame of 0 is outside, and that of 10 belongs to 12.
-        let (all, last) = (frames(&nearest), [[Some(1), Some(1)], [Some(4), Some(2)], [Some(5), Some(3)]]);
-        assert_eq!((all[0].as_slice(), &all[1..]), (&[None, Some(0)][..], &last.map(Vec::from)[..]));
+        // The frame of 0 is outside the window, which strict keeps.
+        let last = [[Some(1), Some(1)], [Some(4), Some(2)], [Some(5), Some(3)]];
+        assert_eq!(
+            (&frames(&nearest)[0], &frames(&nearest)[1..]),
+            (&vec![Some(0); 2], &last.map(Vec::from)[..])
+        );
         assert_eq!(nearest.groups[2].members[0], Member::Present { frame: 4, skipped: 2 });
         assert_eq!(frames(&strict(&tracks(&times), 5).unwrap()), last);
     }
