@@ -6,7 +6,7 @@
 set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: batch.sh FOLDER [FLAG...]" >&2; exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
-export PATH=$here/target/release:$PATH
+export PATH=$PATH:$here/target/release
 folder=$1
 shift
 status=0

@@ -419,6 +419,14 @@ fn a_probe_tells_whole_files_from_others() {
     std::fs::write(&mp4, &whole[..whole.len() - 1]).unwrap();
     let error = check().unwrap_err();
     assert!(error.contains("cut short") && error.contains("'mdat'"), "{error}");
+    // Whatever the tables say, it is an answer and no panic.
+    let (moov, free) = (36, whole.windows(4).rposition(|window| window == b"mdat").unwrap());
+    for (at, byte) in (moov..free).flat_map(|at| [0, 0x7f, 0xff].map(|byte| (at, byte))) {
+        let mut bytes = whole.clone();
+        bytes[at] = byte;
+        std::fs::write(&mp4, bytes).unwrap();
+        let _ = check();
+    }
     // What a power cut may leave: the length is right, and the end was never written.
     std::fs::write(&mp4, [&whole[..whole.len() - 40], &[0; 40]].concat()).unwrap();
     let error = check().unwrap_err();
@@ -609,7 +617,7 @@ fn a_full_disk_costs_what_does_not_fit_and_leaves_nothing_half_written() {
         std::fs::copy(set.path(name), disk.path().join(name)).unwrap();
     }
     let mut command = small.command(&format!(". --jobs 1 --json {COPY}"));
-    full(&json(&run(command.current_dir(disk.path())), 1), "No space left on device");
+    full(&json(&run(command.current_dir(disk.path())), 1), "No space left");
     let mut names: Vec<_> = disk.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a.mp4", "a.svo2", "b.svo2", "c.mp4", "c.svo2"]);
@@ -663,4 +671,33 @@ fn logs_are_where_they_are_wanted_and_tell_of_each_run() {
     }
     let log = std::fs::read_to_string(set.path("logs/mine/0001-a.mp4.log")).unwrap();
     assert_eq!(log.lines().filter(|line| line.contains("12 frames of 128x64")).count(), 2, "{log}");
+}
+
+#[test]
+fn the_example_converts_what_is_left_and_tells_what_is_whole() {
+    let set = Set::new(&[("x/a.svo2", &TINY), ("b.svo2", &TINY), ("b.mp4", b"torn")]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/batch.sh");
+    let built = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
+    let search = format!("{}:{}", built.display(), std::env::var("PATH").unwrap());
+    let example = |arguments: &[&str]| {
+        let mut example = Command::new(&script);
+        run(example
+            .args(arguments)
+            .current_dir(set.root.path())
+            .env("PATH", &search)
+            .env("XDG_STATE_HOME", set.logs.path()))
+    };
+    let output = example(&[".", "--copy"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    assert!(said.contains("converted        2") && said.contains("valid            2"), "{said}");
+    set.write("x/a.svo2", b"broken");
+    set.write("x/a.mp4", b"");
+    let output = example(&[".", "--copy"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    let output = example(&[]);
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(2), "usage: batch.sh FOLDER [FLAG...]\n")
+    );
 }
