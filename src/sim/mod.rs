@@ -41,6 +41,8 @@ use crate::{interrupt, tell};
 /// Sleeps are cut into pieces of this length, so that SIGINT ends a stall too.
 const NAP: Duration = Duration::from_millis(50);
 const SLOW_PIECES: usize = 16;
+/// Of a recording, unless `--frames` says otherwise.
+const RECORDED_FRAMES: u64 = 300;
 
 /// Publish test pictures as a cv-mmap producer.
 #[derive(Debug, clap::Args)]
@@ -76,13 +78,13 @@ pub struct Args {
     /// Frames from one key frame of the encoded plane to the next
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     gop: u32,
-    /// Write a ZED recording instead, as fast as pictures are encoded: --frames of --size for each eye
+    /// Write a ZED recording instead, as fast as pictures are encoded: --frames (300) of --size for each eye, as H.265 or
+    /// as --encoded says; the right eye's pictures have their number and 16777216
     #[arg(
         long,
         value_name = "FILE",
-        requires = "frames",
         conflicts_with_all = [
-            "metadata", "depth", "confidence", "format", "timestamps", "replay", "looped", "nats_url", "bodies",
+            "target", "metadata", "depth", "confidence", "format", "timestamps", "replay", "looped", "nats_url", "bodies",
             "stamp_age_ms", "fault", "frames_log",
         ]
     )]
@@ -291,7 +293,8 @@ impl Args {
                 self.fps
             )));
         }
-        let frames = u32::try_from(self.frames).ok().filter(|frames| (1..svo2::RIGHT).contains(frames));
+        let frames = if self.frames == 0 { RECORDED_FRAMES } else { self.frames };
+        let frames = u32::try_from(frames).ok().filter(|frames| (1..svo2::RIGHT).contains(frames));
         let frames = frames.ok_or_else(|| {
             Failure::usage(format!("--frames {}: recordings have 1 to {}", self.frames, svo2::RIGHT - 1))
         })?;
