@@ -140,7 +140,7 @@ fn resolved(output: &Path) -> PathBuf {
 
 /// What becomes of an input, and whether it replaces a file.
 fn decide(tool: &dyn Tool, row: &Row, mode: Mode) -> (Outcome, bool) {
-    let (Outcome::NotStarted, Some(output)) = (&row.outcome, &row.output) else {
+    let (Outcome::NotStarted, Some(input), Some(output)) = (&row.outcome, &row.input, &row.output) else {
         return (row.outcome.clone(), false);
     };
     let is = match look(output) {
@@ -156,11 +156,11 @@ fn decide(tool: &dyn Tool, row: &Row, mode: Mode) -> (Outcome, bool) {
         (Is::Missing, _) => convert("there is no output", false),
         (Is::File, Existing::Kept) => (Outcome::Skipped("its output exists".into()), false),
         (Is::File, Existing::Replaced) => convert("its output is replaced", true),
-        (Is::File, Existing::Probed) => match tool.probe(output) {
+        (Is::File, Existing::Probed) => match tool.probe(input, output) {
             Ok(()) => (Outcome::Skipped("its output is whole".into()), false),
             Err(why) => convert(&format!("its output is not whole: {why}"), true),
         },
-        (Is::File, Existing::Reported) => match tool.probe(output) {
+        (Is::File, Existing::Reported) => match tool.probe(input, output) {
             Ok(()) => (Outcome::Valid, false),
             Err(why) => (Outcome::Invalid(why), false),
         },
@@ -230,7 +230,7 @@ mod tests {
             }
         }
 
-        fn probe(&self, output: &Path) -> Result<(), String> {
+        fn probe(&self, _: &Path, output: &Path) -> Result<(), String> {
             let text = std::fs::read_to_string(output).unwrap();
             if text == "whole" { Ok(()) } else { Err(text) }
         }

@@ -46,11 +46,11 @@ pub trait Tool: Sync {
     /// Why there can be none.
     fn output(&self, input: &Path) -> Result<PathBuf, Failure>;
 
-    /// Looks into an output to its end.
+    /// Looks into the output of an input to its end.
     ///
     /// # Errors
     /// Why it is not whole.
-    fn probe(&self, output: &Path) -> Result<(), String>;
+    fn probe(&self, input: &Path, output: &Path) -> Result<(), String>;
 
     /// Makes the output, in place of one that may be there where that `replaces` it.
     ///
@@ -104,7 +104,7 @@ impl Tool for SvoToMp4 {
         Ok(convert::default_output(input))
     }
 
-    fn probe(&self, output: &Path) -> Result<(), String> {
+    fn probe(&self, _: &Path, output: &Path) -> Result<(), String> {
         probe::mp4::check(output)
     }
 
