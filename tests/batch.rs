@@ -656,7 +656,7 @@ fn a_terminal_sees_bars_and_a_log_lines() {
     assert!(!talk.contains(['\r', '\x1b']), "{talk:?}");
     let lines: Vec<&str> = talk.lines().filter(|line| line.starts_with('[')).collect();
     assert!(lines.len() == 3 && lines[2].starts_with("[3/3] "), "{talk:?}");
-    assert!(said.starts_with("failed: ./c.svo2: --input './c.svo2': "), "{said:?}");
+    assert!(said.starts_with("failed: ./c.svo2: it is no SVO2 recording"), "{said:?}");
     assert!(said.contains("converted        2   24 frames, ") && said.contains("logs        /"), "{said:?}");
     let folder = said.lines().last().unwrap().trim_start_matches("logs").trim();
     assert!(Path::new(folder).starts_with(set.logs.path()), "{folder}");

@@ -65,7 +65,6 @@ impl Board {
             bar.set_position(done);
         }
         self.show_total();
-        self.tick();
     }
 
     /// One has ended, as a line tells.
@@ -81,10 +80,9 @@ impl Board {
     /// Time passes.
     pub fn tick(&mut self) {
         let (parts, of) = (self.parts(), self.total * PARTS);
-        if let Shown::Lines(lines) = &mut self.shown
-            && let Some(line) = lines.line(Instant::now(), parts, of)
-        {
-            tell::talk(line);
+        match &mut self.shown {
+            Shown::Bars { total, .. } => total.tick(),
+            Shown::Lines(lines) => lines.line(Instant::now(), parts, of).into_iter().for_each(tell::talk),
         }
     }
 

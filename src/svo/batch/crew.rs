@@ -105,7 +105,7 @@ impl<'a> Crew<'a> {
             }
             Err(error) => {
                 row.outcome = Outcome::Failed(format!("its process does not start: {error}"));
-                self.board.end(job.row, &told(row));
+                self.board.end(job.row, &row.text());
             }
         }
     }
@@ -177,19 +177,13 @@ impl<'a> Crew<'a> {
                 }
                 other => {
                     row.outcome = outcome(other, status, running.log.as_deref());
-                    told(row)
+                    row.text()
                 }
             };
             self.running.remove(&number);
             self.board.end(number, &text);
         }
     }
-}
-
-fn told(row: &Row) -> String {
-    let status = row.outcome.status().replace('_', " ");
-    let reason = row.outcome.reason().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{}: {status}{reason}", row.what)
 }
 
 /// What became of an input of which no output was made.

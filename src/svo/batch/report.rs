@@ -98,6 +98,21 @@ impl Row {
         Self { what, input: None, output: None, log: None, outcome }
     }
 
+    /// For people, who need not be told twice which input it is.
+    pub fn text(&self) -> String {
+        let what = match (&self.outcome, &self.output) {
+            (Outcome::Invalid(_), Some(output)) => output.display().to_string(),
+            _ => self.what.clone(),
+        };
+        let of_input = ["--input", "--segment-dir"].map(|flag| format!("{flag} '{}': ", self.what));
+        let reason = self.outcome.reason().map(|why| {
+            let rest = of_input.iter().find_map(|prefix| why.strip_prefix(prefix.as_str()));
+            format!(": {}", rest.unwrap_or(why))
+        });
+        let status = self.outcome.status().replace('_', " ");
+        format!("{status}: {what}{}", reason.unwrap_or_default())
+    }
+
     fn json(&self) -> Value {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let summary = match &self.outcome {
@@ -183,13 +198,7 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for row in self.rows().filter(|row| self.is_told(row)) {
-            let status = row.outcome.status().replace('_', " ");
-            let what = match (&row.outcome, &row.output) {
-                (Outcome::Invalid(_), Some(output)) => output.display().to_string(),
-                _ => row.what.clone(),
-            };
-            let reason = row.outcome.reason().map(|why| format!(": {why}")).unwrap_or_default();
-            let _ = writeln!(text, "{status}: {what}{reason}");
+            let _ = writeln!(text, "{}", row.text());
         }
         for status in STATUS {
             let count = self.count(status);
