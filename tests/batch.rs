@@ -76,7 +76,7 @@ impl Set {
     }
 
     fn run(&self, line: &str) -> Output {
-        run(&mut self.command(line))
+        run_within(10 * PATIENCE, &mut self.command(line))
     }
 
     /// Runs a batch that ends with a code; returns its summary.
