@@ -21,6 +21,8 @@ use crate::suite::process;
 
 /// How often it looks at the flag.
 const TICK: Duration = Duration::from_millis(100);
+/// Who says nothing more ends soon.
+const SOON: Duration = Duration::from_millis(2);
 /// This program, also where its file was replaced since it was started.
 const PROGRAM: &str = "/proc/self/exe";
 /// Arguments up to the command that the batch runs: this program, `batch`, the command.
@@ -86,7 +88,8 @@ impl<'a> Crew<'a> {
             if interrupted {
                 self.running.values_mut().for_each(|running| drop(running.stdin.take()));
             }
-            if let Ok((row, word)) = self.said.1.recv_timeout(TICK) {
+            let ends = self.running.values().any(|running| running.closed);
+            if let Ok((row, word)) = self.said.1.recv_timeout(if ends { SOON } else { TICK }) {
                 self.hear(row, word);
             }
             self.collect(rows);
