@@ -109,6 +109,7 @@ fn even(width: u32, height: u32) -> (u32, u32) {
 /// One pipeline.
 struct Attempt<'a> {
     pipeline: gst::Pipeline,
+    source: gst::Element,
     encoder: gst::Element,
     sink: gst::Element,
     input: &'a Path,
@@ -149,7 +150,7 @@ impl<'a> Attempt<'a> {
         let [muxer, sink] = mp4::stages(&file, Layout::Whole)?;
         let stages = [source, Stage::new("queue")?, convert, Stage::caps(RAW)?, crop, encoder, parser];
         let elements = stages.map(|stage| stage.element);
-        let (encoder, parser) = (elements[5].clone(), elements[6].clone());
+        let (source, encoder, parser) = (elements[0].clone(), elements[5].clone(), elements[6].clone());
         let (muxer, sink) = (muxer.element, sink.element);
         let pipeline = gst::Pipeline::new();
         let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Pipeline, error.to_string());
@@ -163,7 +164,7 @@ impl<'a> Attempt<'a> {
         let taken = counted(&encoder.static_pad("sink").expect("an encoder has a sink pad"));
         let written = counted(&into);
         let total = asked.clone().count() as u64;
-        Ok(Self { pipeline, encoder, sink, input, file: Some(file), total, last, taken, written })
+        Ok(Self { pipeline, source, encoder, sink, input, file: Some(file), total, last, taken, written })
     }
 
     /// Returns the number of frames in the file.
@@ -225,6 +226,12 @@ impl<'a> Attempt<'a> {
         let begun = self.written.load(Ordering::Relaxed) > 0;
         if of(&self.sink) {
             return Ended::from(Wrong::output(trouble.with_cause()));
+        }
+        // The file cannot be read, by whichever encoder.
+        if of(&self.source) && error.error().is::<gst::ResourceError>() {
+            let of_file = format!("property 'location' = '{}': ", self.input.display());
+            let why = trouble.text.strip_prefix(&of_file).unwrap_or(&trouble.text);
+            return Ended::from(configuration(format!("--input '{}': {why}", self.input.display())));
         }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
