@@ -457,12 +457,12 @@ mod tests {
     fn b_slices_are_told_from_others() {
         // first_mb_in_slice 0 is the bit 1; slice_type as ue(v).
         for (bits, b) in [
-            (0b1_1_000000, false),
-            (0b1_010_0000, true),
-            (0b1_011_0000, false),
-            (0b1_00110_00, false),
-            (0b1_00111_00, true),
-            (0b1_0001000, false),
+            (0b1100_0000, false),
+            (0b1010_0000, true),
+            (0b1011_0000, false),
+            (0b1001_1000, false),
+            (0b1001_1100, true),
+            (0b1000_1000, false),
         ] {
             assert_eq!(is_b_slice(&annex_b(&[AVC_AUD, &[0x01, bits, 0xff]])), b, "{bits:08b}");
         }
