@@ -46,10 +46,11 @@ pub mod rectify;
 pub mod sample;
 pub mod sensors;
 pub mod sets;
+mod storage;
 pub mod writer;
 
 pub use container::Found;
-pub use error::{Damage, OpenError};
+pub use error::{Damage, OpenError, ReadError};
 pub use header::Header;
 pub use nal::{Codec, Kind};
 pub use reader::{Located, Reader};

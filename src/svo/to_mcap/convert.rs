@@ -22,7 +22,7 @@ use super::report::{Bundled, Done, Exported};
 use crate::exit::{Exit, Failure, configuration};
 use crate::place::{Claimed, Existing};
 use crate::svo::chain::{Ended, Source, first_that_works};
-use crate::svo::convert::{Control, Damages, Wrong, tell_how_it_was_found};
+use crate::svo::convert::{Control, Damages, Wrong, check_read, tell_how_it_was_found};
 use crate::svo::encode;
 use crate::svo::segment::{Camera, Opened, Segment};
 
@@ -92,7 +92,12 @@ pub fn convert(
     let written = job.run(control).map_err(|why| match why {
         Wrong::Output(why) => wrong(&why),
         Wrong::Failed(failure) => failure,
-    })?;
+    });
+    // Whatever comes of a file that cannot be read, that it cannot be is what counts.
+    for (camera, recording) in segment.cameras.iter().zip(&opened.recordings) {
+        check_read(&camera.path, recording)?;
+    }
+    let written = written?;
     if written.interrupted {
         let (path, _) = claimed.leave().map_err(|error| wrong(&error))?;
         return Err(Failure::new(
