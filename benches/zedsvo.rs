@@ -53,17 +53,38 @@ fn encoded(codec: Codec, tape: &Path) {
     let line = format!("zedsvosrc location={} output=encoded ! fakesink sync=false", tape.display());
     let cat = || time_of(Command::new("cat").arg(tape).stdout(Stdio::null()));
     compare(
+        &format!(
+            "NULL to EOS of output=encoded ! fakesink, opening included, {codec}, {mib} MiB / cat of the file"
+        ),
+        || play_whole(&line),
+        cat,
+        1.2,
+    );
+    compare(
         &format!("PLAYING to EOS of output=encoded ! fakesink, {codec}, {mib} MiB / cat of the file"),
         || play(&line),
         cat,
         1.2,
     );
     let plugins = plugins();
-    let mut launch = Command::new("gst-launch-1.0");
-    launch.arg("-q").args(line.split_whitespace()).stdout(Stdio::null());
-    launch.env("GST_PLUGIN_PATH", &plugins).env("GST_REGISTRY", plugins.join("registry.bin"));
-    // Once for the registry.
-    time_of(&mut launch);
+    let launched = |line: &str| {
+        let mut launch = Command::new("gst-launch-1.0");
+        launch.arg("-q").args(line.split_whitespace()).stdout(Stdio::null());
+        launch.env("GST_PLUGIN_PATH", &plugins).env("GST_REGISTRY", plugins.join("registry.bin"));
+        // Once for the registry.
+        time_of(&mut launch);
+        launch
+    };
+    let mut launch = launched(&line);
+    // What the program costs by itself, with as many buffers.
+    let mut bare =
+        launched(&format!("filesrc location={} blocksize=262144 ! fakesink sync=false", tape.display()));
+    compare(
+        &format!("the whole of gst-launch-1.0 with it, {codec}, {mib} MiB / with filesrc in its place"),
+        || time_of(&mut launch),
+        || time_of(&mut bare),
+        1.2,
+    );
     compare(
         &format!("the whole of gst-launch-1.0 with it, {codec}, {mib} MiB / cat of the file"),
         || time_of(&mut launch),
@@ -120,6 +141,20 @@ fn play(line: &str) -> f64 {
     let bus = pipeline.bus().unwrap();
     pipeline.set_state(gst::State::Paused).unwrap();
     pipeline.state(gst::ClockTime::NONE).0.unwrap();
+    let begin = Instant::now();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = bus.timed_pop_filtered(gst::ClockTime::NONE, &kinds).unwrap();
+    let elapsed = begin.elapsed().as_secs_f64();
+    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    pipeline.set_state(gst::State::Null).unwrap();
+    elapsed
+}
+
+/// Seconds from NULL to EOS.
+fn play_whole(line: &str) -> f64 {
+    let pipeline = gst::parse::launch(line).unwrap();
+    let bus = pipeline.bus().unwrap();
     let begin = Instant::now();
     pipeline.set_state(gst::State::Playing).unwrap();
     let kinds = [gst::MessageType::Eos, gst::MessageType::Error];

@@ -150,7 +150,7 @@ fn sim_records_for_each_eye_and_over_nothing() {
     assert_eq!(folder.path().read_dir().unwrap().count(), 1);
 
     for (line, rule) in [
-        ("sim --svo2 b.svo2 --frames 0", "recordings have 1 to 16777215"),
+        ("sim --svo2 b.svo2 --frames 16777216", "recordings have 1 to 16777215"),
         ("sim --svo2 b.svo2 --frames 9 --fps 0.5", "--fps 0.5: recordings have 1 to 1000"),
         ("sim --svo2 b.svo2 --frames 9 --size 321x240", "--size 321x240: recordings have even sides"),
     ] {

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::zedsvo::{Player, Shown, Tape, frames, sim, write};
+use common::svo_made::{LAYOUTS, Made, SIZE, bitstream};
+use common::zedsvo::{Player, Shown, Tape, decode, frames, sim, write};
 use cvmmap_streamer::sim::svo2::Recording as Sim;
 use mcap::Compression;
 use svo2::{Codec, Layout};
@@ -51,6 +52,21 @@ fn every_picture_is_ffmpegs_whatever_the_layout() {
     }
     let layout = Layout { compression: None, chunk_size: None };
     assert_all(&Tape::new(&Sim { layout, ..sim(Codec::H264, 30, 15) }));
+}
+
+#[test]
+fn pythons_recordings_show_what_ffmpeg_makes_of_their_bitstreams() {
+    common::init();
+    for codec in CODECS {
+        let stream = bitstream(codec, "keyint=15:min-keyint=15");
+        let pictures = decode(&stream, (SIZE.0 * SIZE.1 * 3 / 2) as usize);
+        for layout in LAYOUTS {
+            let made = Made::new(codec, &stream, &format!("{layout} --jitter 5000000 --sensors 3"));
+            let (recording, pictures) = (made.open(), pictures.clone());
+            assert_eq!(recording.frames(), pictures.len());
+            assert_all(&Tape { folder: made.folder, path: made.path, recording, pictures });
+        }
+    }
 }
 
 #[test]

@@ -73,16 +73,38 @@ fn an_eos_that_is_sent_ends_it_in_order() {
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_plays_is_damage() {
-    let tape = Tape::new(&sim(Codec::H264, 60, 15));
-    let player = Player::playing(&tape.location());
-    assert_eq!(player.next().unwrap().frame, 0);
-    let file = std::fs::OpenOptions::new().write(true).open(&tape.path).unwrap();
-    file.set_len(tape.path.metadata().unwrap().len() / 2).unwrap();
-    let shown = frames(&player.rest());
-    assert!((10..59).contains(&shown.len()), "{}", shown.len());
-    assert_eq!(shown, (1..=shown.len()).collect::<Vec<_>>());
-    assert_eq!(player.stat("skipped"), 59 - shown.len() as u64);
+fn a_file_that_shrinks_while_it_plays_is_an_error() {
+    for properties in ["", "output=encoded", "sensors=true", "view=right"] {
+        let tape = Tape::new(&sim(Codec::H264, 60, 15));
+        std::fs::copy(&tape.path, tape.folder.path().join("spare.svo2")).unwrap();
+        let player = Player::playing(&format!("{} {properties}", tape.location()));
+        assert_eq!(player.next().unwrap().frame, 0);
+        let file = std::fs::OpenOptions::new().write(true).open(&tape.path).unwrap();
+        let len = tape.path.metadata().unwrap().len() / 2;
+        file.set_len(len).unwrap();
+        // What was read before is whole; it stops in order.
+        let shown = frames(&player.rest());
+        assert!(shown.len() < 59, "{}", shown.len());
+        assert_eq!(shown, (1..=shown.len()).collect::<Vec<_>>());
+        let bus = player.pipeline.bus().unwrap();
+        let message = bus.timed_pop_filtered(patience(), &[gst::MessageType::Error]).unwrap();
+        let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
+        assert!(error.error().matches(gst::ResourceError::Read), "{error:?}");
+        let said = error.error().to_string();
+        let begins = format!("property 'location' = '{}': ", tape.path.display());
+        assert!(said.starts_with(&begins) && said.contains(" of the file cannot be read: "), "{said}");
+        assert!(
+            said.ends_with(&format!("it has {len} bytes now, and was longer when it was opened")),
+            "{said}"
+        );
+        // No frame is damaged.
+        assert_eq!((player.stat("skipped"), player.stat("damaged")), (0, 0));
+        // A file that is as it should be plays again.
+        std::fs::copy(tape.folder.path().join("spare.svo2"), &tape.path).unwrap();
+        player.pipeline.set_state(gst::State::Null).unwrap();
+        player.pipeline.set_state(gst::State::Playing).unwrap();
+        assert_eq!(frames(&player.rest()), (0..60).collect::<Vec<_>>());
+    }
 }
 
 /// What stops it on the way to PAUSED.
@@ -140,6 +162,14 @@ fn what_is_wrong_is_said_with_property_value_and_rule() {
             "property 'end-frame' = 8: it lies before 'start-frame' = 9",
         ),
         (format!("{good} output=encoded view=right"), "property 'view' = 'right' with 'output' = 'encoded'"),
+        (
+            format!("{good} output=encoded rectify=true {conf}"),
+            "property 'rectify' = true with 'output' = 'encoded': only decoded pictures can be rectified",
+        ),
+        (
+            format!("{good} output=encoded decoder=avdec_h265"),
+            "property 'decoder' = 'avdec_h265' with 'output' = 'encoded': nothing is decoded there",
+        ),
         (format!("{good} rectify=true"), "rectify=true needs the property 'calibration'"),
         (format!("{good} rectify=true calibration=/nowhere"), "property 'calibration' = '/nowhere': "),
         (format!("{good} rectify=true {conf}"), "160x120"),
@@ -233,6 +263,17 @@ fn samples_of_the_imu_go_with_their_frames() {
         }
         let all = shown.iter().map(|shown| gstzedsvo::sensors_of(&shown.buffer).unwrap().raw.len());
         assert!(all.sum::<usize>() > 12 * shown.len());
+        // Backwards each has those since the frame before it in the recording, as forwards.
+        player.seek(-1., gst::SeekFlags::FLUSH, gst::ClockTime::ZERO, None);
+        let back = player.rest();
+        assert_eq!(back.len(), shown.len());
+        for shown in &back {
+            let sensors = gstzedsvo::sensors_of(&shown.buffer).expect("each buffer has the meta");
+            let after = shown.frame.checked_sub(1).map_or(0, time);
+            let wanted = raw.between(after, time(shown.frame)).collect::<Result<Vec<_>, _>>().unwrap();
+            assert_eq!(sensors.raw, wanted, "frame {} backwards", shown.frame);
+            assert_eq!(sensors.integrated.unwrap().unix_ns, time(shown.frame));
+        }
     }
     // Not asked for: none.
     let shown = Player::playing(&tape.location()).rest();
@@ -295,6 +336,113 @@ fn rectified_views_are_the_crates_of_the_decoded_picture() {
             );
         }
     }
+}
+
+#[test]
+fn pictures_of_ten_bits_are_shown_and_not_rectified() {
+    common::init();
+    let folder = tempfile::tempdir().unwrap();
+    let (stream, path, conf) =
+        (folder.path().join("a.h265"), folder.path().join("a.svo2"), folder.path().join("SN1.conf"));
+    std::fs::write(&conf, CONF).unwrap();
+    let mut ffmpeg = common::readers::ffmpeg_program();
+    ffmpeg.args(["-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=1344x376:rate=30"]);
+    ffmpeg.args(["-frames:v", "3", "-pix_fmt", "yuv420p10le", "-c:v", "libx265", "-preset", "ultrafast"]);
+    ffmpeg.args(["-tune", "zerolatency", "-x265-params", "repeat-headers=1"]);
+    let output = run(ffmpeg.args(["-bsf:v", "hevc_metadata=aud=insert", "-f", "hevc"]).arg(&stream));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut generator = common::svo_made::script("make_svo2.py");
+    let output = run(generator.arg(&path).arg("h265").arg(&stream).args(["1344", "376"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    // avdec_h265 takes ten bits; others may not.
+    let location = format!("location={} decoder=avdec_h265", path.display());
+    let player = Player::playing(&location);
+    let mut formats = Vec::new();
+    while let Some(shown) = player.next() {
+        formats.push(shown.caps.structure(0).unwrap().get::<String>("format").unwrap());
+    }
+    assert_eq!(formats, ["I420_10LE"; 3]);
+    let player = Player::playing(&format!("{location} rectify=true calibration={}", conf.display()));
+    let wanted =
+        "property 'rectify' = true: the decoder puts out I420_10LE, and only I420 and NV12 can be rectified";
+    assert_eq!(player.end().unwrap(), wanted);
+}
+
+/// A decoder that is preferred to all others, and whose device is not there.
+mod closed {
+    use std::sync::LazyLock;
+
+    use gst::glib;
+    use gst::subclass::prelude::*;
+
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Closed {
+        const NAME: &'static str = "TestClosedDecoder";
+        type Type = super::ClosedDecoder;
+        type ParentType = gst::Element;
+    }
+
+    impl ObjectImpl for Closed {}
+    impl GstObjectImpl for Closed {}
+    impl ElementImpl for Closed {
+        fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+            static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+                gst::subclass::ElementMetadata::new("Closed", "Codec/Decoder/Video", "Does not open", "Tests")
+            });
+            Some(&METADATA)
+        }
+
+        fn pad_templates() -> &'static [gst::PadTemplate] {
+            static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+                let template = |name, direction, caps: &str| {
+                    let caps = caps.parse::<gst::Caps>().unwrap();
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).unwrap()
+                };
+                vec![
+                    template("sink", gst::PadDirection::Sink, "video/x-h264"),
+                    template("src", gst::PadDirection::Src, "video/x-raw"),
+                ]
+            });
+            &TEMPLATES
+        }
+
+        fn change_state(
+            &self,
+            transition: gst::StateChange,
+        ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+            match transition {
+                gst::StateChange::NullToReady => Err(gst::StateChangeError),
+                other => self.parent_change_state(other),
+            }
+        }
+    }
+}
+
+gst::glib::wrapper! {
+    pub struct ClosedDecoder(ObjectSubclass<closed::Closed>) @extends gst::Element, gst::Object;
+}
+
+#[test]
+fn a_decoder_that_does_not_open_is_given_up_for_the_next_by_rank() {
+    common::init();
+    let above = gst::Rank::PRIMARY + 1000;
+    gst::Element::register(None, "closeddec", above, ClosedDecoder::static_type()).unwrap();
+    let tape = Tape::new(&sim(Codec::H264, 20, 15));
+    let player = Player::playing(&tape.location());
+    let shown = player.rest();
+    assert_eq!(frames(&shown), (0..20).collect::<Vec<_>>());
+    assert!(shown.iter().all(|shown| shown.bytes() == tape.view(shown.frame, Some(false))));
+    let stats = player.source.property::<gst::Structure>("stats");
+    let decoder = stats.get::<String>("decoder").unwrap();
+    assert!(decoder != "closeddec" && decoder.contains("264"), "{decoder}");
+    // Where it is asked for, nothing else will do.
+    let error = refusal(&format!("{} decoder=closeddec", tape.location()));
+    let wanted =
+        "property 'decoder' = 'closeddec': it cannot be opened; installed for this recording: closeddec, ";
+    assert!(error.starts_with(wanted), "{error}");
 }
 
 #[test]

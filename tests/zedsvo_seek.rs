@@ -203,6 +203,9 @@ fn what_cannot_be_sought_is_refused_and_disturbs_nothing() {
     assert!(player.source.seek_simple(flags, gst::format::Bytes::from_u64(7)).is_err());
     let (one, two) = (ClockTime::SECOND, 2 * ClockTime::SECOND);
     assert!(player.source.seek(1., flags, SeekType::Set, two, SeekType::Set, one).is_err());
+    let (none, unchanged) = (ClockTime::NONE, SeekType::None);
+    let at_once = SeekFlags::INSTANT_RATE_CHANGE;
+    assert!(player.source.seek(2., at_once, unchanged, none, unchanged, none).is_err());
     assert_eq!(frames(&player.rest()), (1..60).collect::<Vec<_>>());
     // Behind the end there is nothing to show.
     player.seek(1., flags, 1000 * ClockTime::SECOND, None);
@@ -233,6 +236,15 @@ fn queries_tell_times_and_frames_of_the_cut() {
         assert!(pad.query(&mut query));
         assert!(query.result().0, "{format:?}");
     }
+    let segment = || {
+        let mut query = gst::query::Segment::new(gst::Format::Time);
+        assert!(pad.query(&mut query));
+        query.result()
+    };
+    assert_eq!(segment(), (1., ClockTime::ZERO.into(), cut(50).into()));
+    player.seek(-2., SeekFlags::FLUSH, cut(20), Some(cut(40)));
+    player.settle();
+    assert_eq!(segment(), (-2., cut(20).into(), cut(40).into()));
     let frames = gst::format::Default::from_u64(21);
     player.source.seek_simple(SeekFlags::FLUSH | SeekFlags::ACCURATE, frames).unwrap();
     player.settle();

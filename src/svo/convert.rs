@@ -228,8 +228,10 @@ pub fn convert(
     let started = Instant::now();
     let (recording, identity) = open(input)?;
     let asked = conversion.frames.within(recording.frames())?;
+    // Whatever comes of a file that cannot be read, that it cannot be is what counts.
+    let read = |failure: Failure| check_read(input, &recording).err().unwrap_or(failure);
     if let How::Copy(codec) = conversion.how {
-        copy::check(&recording, codec, conversion.frames)?;
+        copy::check(&recording, codec, conversion.frames).map_err(read)?;
     }
     if matches!(conversion.how, How::Encode(_)) {
         encode::check(input)?;
@@ -252,9 +254,10 @@ pub fn convert(
     };
     let written = written.map_err(|why| match why {
         Wrong::Output(why) => wrong(&why),
-        Wrong::Failed(failure) => failure,
+        Wrong::Failed(failure) => read(failure),
     })?;
     control.check()?;
+    check_read(input, &recording)?;
     let bytes = claimed.publish().map_err(|error| wrong(&error))?;
     let unix_ns = [*asked.start(), *asked.end()].map(|frame| recording.unix_ns(frame));
     let Written { codec, encoder, size, frames, damaged } = written;
@@ -295,6 +298,16 @@ pub fn open(input: &Path) -> Result<(Arc<Recording>, Metadata), Failure> {
     }
     let recording = Recording::open(input).map_err(|error| failed(&error))?;
     Ok((recording, identity))
+}
+
+/// The system's fault, where something could not be read of a recording that is open.
+///
+/// # Errors
+/// A [`Failure`] that says where and why.
+pub(super) fn check_read(input: &Path, recording: &Recording) -> Result<(), Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| configuration(format!("--input '{}': {error}", input.display()));
+    recording.read_error().map_or(Ok(()), |error| Err(failed(error)))
 }
 
 pub(super) fn tell_how_it_was_found(

@@ -9,7 +9,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use svo2::{Kind, Reader, Recording, nal, sample};
+use svo2::{Damage, Kind, Reader, Recording, nal, sample};
 
 use super::convert::{Control, Damages, Written, Wrong};
 use super::options::Frames;
@@ -127,6 +127,9 @@ fn entry_from(
         if is_entry(reader, frame) {
             return Ok(Some(frame));
         }
+        if reader.recording().read_error().is_some() {
+            break;
+        }
     }
     Ok(None)
 }
@@ -145,7 +148,7 @@ fn caps(
         control.check()?;
         let with_picture = |unit: &Vec<u8>| nal::picture_size(recording.codec(), unit).is_some();
         found = reader.unit(frame).ok().filter(with_picture);
-        if found.is_some() {
+        if found.is_some() || recording.read_error().is_some() {
             break;
         }
     }
@@ -269,7 +272,11 @@ impl Copier<'_> {
                     frame += 1;
                     begins = false;
                 }
+                Err(Damage { unread: Some(error), .. }) => {
+                    return Err(configuration(format!("--input: {error}")).into());
+                }
                 Err(damage) => {
+                    let damage = damage.to_string();
                     let next = entry_from(&mut self.reader, frame + 1..end, control)?.unwrap_or(end);
                     damages.tell(control, frame as u64..=next as u64 - 1, &damage);
                     frame = next;
@@ -280,13 +287,16 @@ impl Copier<'_> {
         Ok((written, damages.close(control)))
     }
 
-    fn sample(&mut self, frame: usize) -> Result<(gst::Buffer, Kind), String> {
-        let located = self.reader.locate(frame).map_err(|damage| damage.to_string())?;
+    fn sample(&mut self, frame: usize) -> Result<(gst::Buffer, Kind), Damage> {
+        let located = self.reader.locate(frame)?;
         let mut unit = self.pool.take(located.len());
-        located.read(&mut unit.bytes).map_err(|damage| damage.to_string())?;
-        let kind = self.recording.classify(frame, &unit.bytes).map_err(|damage| damage.to_string())?;
-        sample::from_annex_b(&mut unit.bytes, &mut self.units, &mut self.spare)
-            .map_err(|why| format!("frame {frame}: {why}"))?;
+        located.read(&mut unit.bytes)?;
+        let kind = self.recording.classify(frame, &unit.bytes)?;
+        sample::from_annex_b(&mut unit.bytes, &mut self.units, &mut self.spare).map_err(|what| Damage {
+            frame,
+            what: what.to_string(),
+            unread: None,
+        })?;
         let mut buffer = gst::Buffer::from_slice(unit);
         let writable = buffer.get_mut().expect("nobody else has it");
         let time = gst::ClockTime::from_nseconds(self.recording.running_ns(frame) - self.begin);

@@ -33,11 +33,14 @@ pub fn as_file(target: &str) -> Option<PathBuf> {
 /// # Errors
 /// A [`Failure`] where the file is no recording that can be read.
 pub fn run(path: &Path, check: bool, json: bool) -> Result<(), Failure> {
-    let (recording, identity) = convert::open(path).map_err(|failure| {
+    let named = |failure: Failure| {
         let text = failure.to_string();
         Failure::new(failure.exit, text.strip_prefix("--input ").unwrap_or(&text))
-    })?;
-    show::result(json, &report(path, identity.len(), &recording, check));
+    };
+    let (recording, identity) = convert::open(path).map_err(named)?;
+    let report = report(path, identity.len(), &recording, check);
+    convert::check_read(path, &recording).map_err(named)?;
+    show::result(json, &report);
     Ok(())
 }
 

@@ -12,6 +12,8 @@ pub mod nats;
 pub mod nats_peer;
 pub mod readers;
 pub mod recordings;
+pub mod svo_made;
+pub mod svo_mp4;
 pub mod zedsvo;
 
 use std::io::Read;

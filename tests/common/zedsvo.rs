@@ -114,7 +114,8 @@ pub fn write_with(
     writer.finish().unwrap();
 }
 
-fn decode(bitstream: &Path, size: usize) -> Vec<Vec<u8>> {
+/// Pictures of so many bytes, I420, that FFmpeg makes of a bitstream or a file.
+pub fn decode(bitstream: &Path, size: usize) -> Vec<Vec<u8>> {
     let raw = bitstream.with_extension("yuv");
     let mut ffmpeg = ffmpeg_program();
     ffmpeg.args(["-loglevel", "error", "-y", "-i"]).arg(bitstream);

@@ -6,13 +6,14 @@
 //! from chunk to chunk, and inside those that have no index behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use mcap::records::{ChunkIndex, MessageIndex, Record, op};
+
+use crate::error::ReadError;
+use crate::storage::{Fault, Storage};
 
 /// Opcode and length of a record.
 pub(crate) const RECORD_HEAD: usize = 1 + 8;
@@ -130,7 +131,7 @@ pub enum Found {
 
 /// The file, and where everything lies in it.
 pub(crate) struct Container {
-    file: Arc<File>,
+    file: Arc<Storage>,
     len: u64,
     /// In the order of the file, which is that of the bitstream.
     chunks: Vec<Chunk>,
@@ -146,7 +147,7 @@ pub(crate) struct Container {
 /// Bytes of one chunk, decompressed where they had to be.
 #[derive(Clone)]
 pub(crate) enum Bytes {
-    File(Arc<File>, Range<u64>),
+    File(Arc<Storage>, Range<u64>),
     Memory(Arc<Vec<u8>>),
 }
 
@@ -159,26 +160,27 @@ impl Bytes {
     }
 
     /// Fills `into` with what begins at `offset`.
-    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Fault> {
         let end = offset.checked_add(into.len() as u64).filter(|&end| end <= self.len());
-        let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = end.ok_or_else(|| {
+            let (len, wanted) = (self.len(), into.len());
+            Fault::Data(format!("its chunk ends after {len} bytes, within the {wanted} at {offset}"))
+        })?;
         match self {
-            Self::File(file, range) => file.read_exact_at(into, range.start + offset),
-            Self::Memory(bytes) => {
-                into.copy_from_slice(&bytes[offset as usize..end as usize]);
-                Ok(())
-            }
+            Self::File(file, range) => file.read_exact_at(into, range.start + offset)?,
+            Self::Memory(bytes) => into.copy_from_slice(&bytes[offset as usize..end as usize]),
         }
+        Ok(())
     }
 
     /// Fills `into` as far as there are bytes from `offset` on; tells how many.
-    pub fn read_up_to(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    pub fn read_up_to(&self, offset: u64, into: &mut [u8]) -> Result<usize, Fault> {
         let there = self.len().saturating_sub(offset).min(into.len() as u64) as usize;
         self.read_at(offset, &mut into[..there]).map(|()| there)
     }
 
     /// CRC-32 of all of them.
-    fn sum(&self) -> io::Result<u32> {
+    fn sum(&self) -> Result<u32, Fault> {
         let mut sum = crc32fast::Hasher::new();
         let mut piece = vec![0; self.len().min(PIECE) as usize];
         let mut at = 0;
@@ -200,16 +202,20 @@ impl Bytes {
 
 /// A part of the file, from its start on.
 struct Section<'a> {
-    file: &'a File,
+    file: &'a Storage,
     range: Range<u64>,
+    refused: Option<ReadError>,
 }
 
 impl Read for Section<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let wanted = (self.range.end - self.range.start).min(into.len() as u64) as usize;
-        let read = self.file.read_at(&mut into[..wanted], self.range.start)?;
-        self.range.start += read as u64;
-        Ok(read)
+        self.file.read_exact_at(&mut into[..wanted], self.range.start).map_err(|error| {
+            self.refused = Some(error.clone());
+            io::Error::from(error)
+        })?;
+        self.range.start += wanted as u64;
+        Ok(wanted)
     }
 }
 
@@ -267,9 +273,9 @@ fn split_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 impl Container {
     /// By the summary where there is one that can be true, otherwise by walking.
-    pub fn open(file: File) -> io::Result<Self> {
-        let len = file.metadata()?.len();
-        let mut container = Self::empty(Arc::new(file), len, Found::Indexed);
+    pub fn open(file: Arc<Storage>) -> io::Result<Self> {
+        let len = file.len()?;
+        let mut container = Self::empty(file, len, Found::Indexed);
         match container.summary_bytes().and_then(|bytes| container.take_summary(&bytes)) {
             Ok(()) => container.walk_unindexed(),
             Err(why) => container = container.scanned(why, true),
@@ -277,7 +283,7 @@ impl Container {
         Ok(container)
     }
 
-    fn empty(file: Arc<File>, len: u64, found: Found) -> Self {
+    fn empty(file: Arc<Storage>, len: u64, found: Found) -> Self {
         let (topics, counts) = (BTreeMap::new(), BTreeMap::new());
         Self { file, len, chunks: Vec::new(), topics, found, counts, looked_in: 0 }
     }
@@ -286,7 +292,7 @@ impl Container {
     fn summary_bytes(&self) -> Result<Vec<u8>, String> {
         let mut tail = [0; TAIL];
         let tail_at = self.len.checked_sub(TAIL as u64).ok_or_else(|| "it has no footer".to_owned())?;
-        let io = |error: io::Error| error.to_string();
+        let io = |error: ReadError| error.to_string();
         self.file.read_exact_at(&mut tail, tail_at).map_err(io)?;
         let footer = split_record(&tail).filter(|(op, _, rest)| *op == op::FOOTER && *rest == mcap::MAGIC);
         let footer = footer.and_then(|(op, body, _)| mcap::parse_record(op, body).ok());
@@ -468,12 +474,12 @@ impl Container {
     }
 
     /// The bytes of a chunk, or as many as can be had.
-    fn bytes(&self, chunk: usize) -> io::Result<Bytes> {
+    fn bytes(&self, chunk: usize) -> Result<Bytes, Fault> {
         self.bytes_in(chunk, None)
     }
 
     /// Like [`bytes`](Self::bytes), decompressed into the memory of bytes that nobody needs any more.
-    pub fn bytes_in(&self, chunk: usize, spare: Option<Bytes>) -> io::Result<Bytes> {
+    pub fn bytes_in(&self, chunk: usize, spare: Option<Bytes>) -> Result<Bytes, Fault> {
         let chunk = &self.chunks[chunk];
         if chunk.compression == Compression::None {
             return Ok(Bytes::File(self.file.clone(), chunk.data.clone()));
@@ -481,14 +487,16 @@ impl Container {
         if chunk.uncompressed > MAX_CHUNK {
             let what =
                 format!("a chunk says that it has {} bytes: more than {MAX_CHUNK}", chunk.uncompressed);
-            return Err(io::Error::other(what));
+            return Err(Fault::Data(what));
         }
-        let compressed = Section { file: &self.file, range: chunk.data.clone() };
+        let mut compressed = Section { file: &self.file, range: chunk.data.clone(), refused: None };
+        let failed = |error: io::Error| Fault::Data(error.to_string());
         let mut decoder: Box<dyn Read> = match chunk.compression {
-            Compression::Lz4 => Box::new(lz4::Decoder::new(compressed)?),
-            Compression::Zstd => Box::new(zstd::Decoder::new(compressed)?),
+            Compression::Lz4 => Box::new(lz4::Decoder::new(&mut compressed).map_err(failed)?),
+            Compression::Zstd => Box::new(zstd::Decoder::new(&mut compressed).map_err(failed)?),
             Compression::None | Compression::Unknown => {
-                return Err(io::Error::other("a chunk is compressed neither by LZ4 nor by Zstandard"));
+                let what = "a chunk is compressed neither by LZ4 nor by Zstandard";
+                return Err(Fault::Data(what.to_owned()));
             }
         };
         // Memory that was used before is not paid for again.
@@ -501,6 +509,10 @@ impl Container {
         // What was decompressed before an error is as good as ever.
         while let Ok(more @ 1..) = decoder.read(&mut bytes[filled..]) {
             filled += more;
+        }
+        drop(decoder);
+        if let Some(refused) = compressed.refused {
+            return Err(refused.into());
         }
         bytes.truncate(filled);
         Ok(Bytes::Memory(Arc::new(bytes)))
@@ -586,25 +598,37 @@ impl Container {
     pub fn fault(&self, chunk: usize) -> Option<String> {
         let Chunk { sum_at: Some(sum_at), data, uncompressed, .. } = &self.chunks[chunk] else { return None };
         let (mut said, at) = ([0; 4], data.start);
-        let io = |error: io::Error| format!("the chunk at {at} of the file: {error}");
-        let sum = self.file.read_exact_at(&mut said, *sum_at).map_err(io).and_then(|()| {
-            let said = u32::from_le_bytes(said);
-            if said == 0 {
-                return Ok(None);
-            }
-            let bytes = self.bytes(chunk).map_err(io)?;
-            if bytes.len() != *uncompressed {
-                let len = bytes.len();
-                return Err(format!("the chunk at {at} of the file has {len} of {uncompressed} bytes"));
-            }
-            bytes.sum().map(|sum| Some((said, sum))).map_err(io)
-        });
+        let io = |error: Fault| format!("the chunk at {at} of the file: {error}");
+        let sum =
+            self.file.read_exact_at(&mut said, *sum_at).map_err(|error| io(error.into())).and_then(|()| {
+                let said = u32::from_le_bytes(said);
+                if said == 0 {
+                    return Ok(None);
+                }
+                let bytes = self.bytes(chunk).map_err(io)?;
+                if bytes.len() != *uncompressed {
+                    let len = bytes.len();
+                    return Err(format!("the chunk at {at} of the file has {len} of {uncompressed} bytes"));
+                }
+                bytes.sum().map(|sum| Some((said, sum))).map_err(io)
+            });
         match sum {
             Ok(sum) => sum.filter(|(said, sum)| said != sum).map(|(said, sum)| {
                 format!("the chunk at {at} of the file has the checksum {sum:08x}, and was written with {said:08x}")
             }),
             Err(what) => Some(what),
         }
+    }
+
+    /// Where the file has a message; `None` where its chunk is compressed.
+    pub fn offset(&self, entry: &Entry) -> Option<u64> {
+        let chunk = &self.chunks[entry.chunk as usize];
+        (chunk.compression == Compression::None).then(|| chunk.data.start + entry.offset)
+    }
+
+    /// The first read that the system refused.
+    pub fn refused(&self) -> Option<&ReadError> {
+        self.file.refused()
     }
 
     /// Whether anything was found by an index, which may lie.

@@ -85,4 +85,27 @@ pub struct Damage {
     pub frame: usize,
     /// What is wrong, with the values that show it.
     pub what: String,
+    /// Where the system did not read it: the data may be whole, and trying what follows is of no use.
+    pub unread: Option<ReadError>,
+}
+
+/// The system does not read what a recording has: an error of the disk or the network, or a file that was cut short while
+/// it was open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{len} bytes at {offset} of the file cannot be read: {reason}")]
+pub struct ReadError {
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// How many bytes were to be read.
+    pub len: usize,
+    /// The system's error; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) where the file ends before.
+    pub kind: io::ErrorKind,
+    /// What the system says.
+    pub reason: String,
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        Self::new(error.kind, error)
+    }
 }

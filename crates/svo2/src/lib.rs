@@ -44,10 +44,11 @@ mod recording;
 pub mod rectify;
 pub mod sample;
 pub mod sensors;
+mod storage;
 pub mod writer;
 
 pub use container::Found;
-pub use error::{Damage, OpenError};
+pub use error::{Damage, OpenError, ReadError};
 pub use header::Header;
 pub use nal::{Codec, Kind};
 pub use reader::{Located, Reader};

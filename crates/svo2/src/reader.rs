@@ -11,6 +11,7 @@ use crate::container::{Bytes, Container, Entry, MAX_RECORD, MESSAGE_HEAD, Messag
 use crate::error::Damage;
 use crate::nal::{self, Kind};
 use crate::recording::Recording;
+use crate::storage::Fault;
 
 /// Two sizes before the payload of a frame message.
 const FRAME_HEAD: usize = 4 + 4;
@@ -32,12 +33,12 @@ pub struct Located {
 }
 
 impl Cursor {
-    fn chunk(&mut self, container: &Container, number: u32) -> Result<Bytes, String> {
+    fn chunk(&mut self, container: &Container, number: u32) -> Result<Bytes, Fault> {
         match &self.0 {
             Some((open, bytes)) if *open == number => Ok(bytes.clone()),
             _ => {
                 let spare = self.0.take().map(|(_, bytes)| bytes);
-                let bytes = container.bytes_in(number as usize, spare).map_err(|error| error.to_string())?;
+                let bytes = container.bytes_in(number as usize, spare)?;
                 self.0 = Some((number, bytes.clone()));
                 Ok(bytes)
             }
@@ -45,13 +46,13 @@ impl Cursor {
     }
 
     /// The message of an entry of the index.
-    pub fn message(&mut self, container: &Container, entry: &Entry) -> Result<Message, String> {
+    pub fn message(&mut self, container: &Container, entry: &Entry) -> Result<Message, Fault> {
         let bytes = self.chunk(container, entry.chunk)?;
         let mut begins = [0; RECORD_HEAD + MESSAGE_HEAD + FRAME_HEAD];
-        let there = bytes.read_up_to(entry.offset, &mut begins).map_err(|error| error.to_string())?;
+        let there = bytes.read_up_to(entry.offset, &mut begins)?;
         if there < RECORD_HEAD + MESSAGE_HEAD {
             let (len, at) = (bytes.len(), entry.offset);
-            return Err(format!("its chunk ends after {len} bytes, before the message at {at}"));
+            return Err(Fault::Data(format!("its chunk ends after {len} bytes, before the message at {at}")));
         }
         let (record, rest) = begins.split_first_chunk::<RECORD_HEAD>().expect("they are longer");
         let (head, frame) = rest.split_first_chunk().expect("they are longer");
@@ -59,23 +60,25 @@ impl Cursor {
         let head = MessageHead::parse(head);
         if record[0] != op::MESSAGE || head.channel != entry.channel || head.log_time != entry.time_ns {
             let Entry { time_ns, offset, .. } = entry;
-            return Err(format!(
+            return Err(Fault::Data(format!(
                 "no message of {time_ns} ns is at {offset} of its chunk, where the index has it"
-            ));
+            )));
         }
         let at = entry.offset + (RECORD_HEAD + MESSAGE_HEAD) as u64;
         let len = len.checked_sub(MESSAGE_HEAD as u64).filter(|&len| len <= bytes.len() - at);
         let len =
             len.ok_or_else(|| format!("its chunk ends after {} bytes, within the message", bytes.len()))?;
         if len > MAX_RECORD {
-            return Err(format!("a message says that it has {len} bytes: more than {MAX_RECORD}"));
+            return Err(Fault::Data(format!(
+                "a message says that it has {len} bytes: more than {MAX_RECORD}"
+            )));
         }
         Ok(Message { frame: frame.try_into().expect("eight bytes"), bytes, at, len })
     }
 
     pub fn locate(&mut self, container: &Container, entry: &Entry, frame: usize) -> Result<Located, Damage> {
         let located = self.message(container, entry).and_then(|message| message.locate(frame));
-        located.map_err(|what| Damage { frame, what })
+        located.map_err(|fault| fault.of_frame(frame))
     }
 }
 
@@ -90,24 +93,24 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    pub fn read(&self) -> Result<Vec<u8>, String> {
+    pub fn read(&self) -> Result<Vec<u8>, Fault> {
         let mut body = vec![0; self.len as usize];
-        self.bytes.read_at(self.at, &mut body).map_err(|error| error.to_string())?;
+        self.bytes.read_at(self.at, &mut body)?;
         Ok(body)
     }
 
     /// The access unit in it. The footer behind it says nothing that is relied on, and costs a read.
-    fn locate(self, frame: usize) -> Result<Located, String> {
+    fn locate(self, frame: usize) -> Result<Located, Fault> {
         let Self { bytes, at, len, .. } = self;
         let payload = len.checked_sub(FRAME_HEAD as u64 + FRAME_FOOTER);
         let payload = payload.ok_or_else(|| format!("{len} bytes are too few for a frame"))?;
         let [total, said] = [0, 4]
             .map(|at| u64::from(u32::from_le_bytes(self.frame[at..at + 4].try_into().expect("four bytes"))));
         if total != payload + 4 + FRAME_FOOTER || said != payload {
-            return Err(format!(
+            return Err(Fault::Data(format!(
                 "it says {total} bytes with a payload of {said}, where its message has {} and {payload}",
                 len - 4
-            ));
+            )));
         }
         Ok(Located { frame, bytes, at: at + FRAME_HEAD as u64, len: payload as usize })
     }
@@ -126,16 +129,14 @@ impl Located {
     /// The file does not have it any more.
     pub fn read(&self, into: &mut [u8]) -> Result<(), Damage> {
         assert_eq!(into.len(), self.len, "the buffer has the size of the access unit");
-        self.bytes
-            .read_at(self.at, into)
-            .map_err(|error| Damage { frame: self.frame, what: error.to_string() })
+        self.bytes.read_at(self.at, into).map_err(|fault| fault.of_frame(self.frame))
     }
 
     /// Its first bytes.
     pub(crate) fn begins(&self, at_most: usize) -> Result<Vec<u8>, Damage> {
         let mut begins = vec![0; self.len.min(at_most)];
         let read = self.bytes.read_at(self.at, &mut begins);
-        read.map(|()| begins).map_err(|error| Damage { frame: self.frame, what: error.to_string() })
+        read.map(|()| begins).map_err(|fault| fault.of_frame(self.frame))
     }
 }
 
@@ -166,7 +167,7 @@ impl Reader {
     pub fn locate(&mut self, frame: usize) -> Result<Located, Damage> {
         let Recording { container, frames, .. } = self.recording.as_ref();
         let located = self.cursor.locate(container, &frames[frame], frame);
-        if located.is_err() {
+        if let Err(Damage { unread: None, .. }) = &located {
             self.recording.remember(frame, Known::Damaged);
         }
         located
@@ -208,7 +209,8 @@ impl Reader {
 
     /// From which frame on to decode so that `frame`'s picture is right; `None` where there is no such frame.
     ///
-    /// With intra refresh this lies as far back as pictures need to become whole.
+    /// With intra refresh this lies as far back as pictures need to become whole. It is not looked for any further once
+    /// the system [does not read](Recording::read_error) the file.
     ///
     /// # Panics
     /// The recording has no such frame.
@@ -220,14 +222,24 @@ impl Reader {
                 if at + usize::from(recovers_after) <= frame {
                     break;
                 }
+            } else if self.recording.read_error().is_some() {
+                break;
             }
         }
         earliest
     }
 
-    /// The first frame at or after `frame` at which decoding can begin.
+    /// The first frame at or after `frame` at which decoding can begin. It is not looked for any further once the system
+    /// [does not read](Recording::read_error) the file.
     pub fn entry_from(&mut self, frame: usize) -> Option<usize> {
-        (frame..self.recording.frames()).find(|&at| matches!(self.kind(at), Ok(Kind::Entry { .. })))
+        for at in frame..self.recording.frames() {
+            match self.kind(at) {
+                Ok(Kind::Entry { .. }) => return Some(at),
+                Err(_) if self.recording.read_error().is_some() => return None,
+                _ => (),
+            }
+        }
+        None
     }
 }
 
@@ -279,7 +291,7 @@ impl Recording {
             let (len, begins) = (unit.len(), dump(&unit[..unit.len().min(8)]));
             let what =
                 format!("its {len} bytes are no {} access unit; they begin with {begins}", self.codec());
-            Damage { frame, what }
+            Damage { frame, what, unread: None }
         })
     }
 

@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use crate::container::{Container, Entry, Found};
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
 use crate::header::Header;
 use crate::nal::{self, Codec};
 use crate::reader::{Cursor, dump};
 use crate::sensors::Sensors;
+use crate::storage::Storage;
 use memchr::memmem;
 
 pub(crate) const VIDEO: &str = "/side_by_side";
@@ -66,6 +66,16 @@ impl Recording {
     /// # Errors
     /// What the file is instead.
     pub fn from_file(file: File, path: &Path) -> Result<Arc<Self>, OpenError> {
+        let file = Arc::new(Storage::new(file));
+        let opened = Self::of(file.clone(), path);
+        // Whatever was made of what could be read, it may not be what the recording is.
+        match file.refused() {
+            Some(refused) => Err(io::Error::from(refused.clone()).into()),
+            None => opened,
+        }
+    }
+
+    fn of(file: Arc<Storage>, path: &Path) -> Result<Arc<Self>, OpenError> {
         check_magic(&file, path)?;
         let (container, video) = find_video(Container::open(file)?)?;
         let Video { topic, frames, header, mut cursor } = video;
@@ -106,6 +116,24 @@ impl Recording {
     /// There is no such frame.
     pub fn unix_ns(&self, frame: usize) -> u64 {
         self.frames[frame].time_ns
+    }
+
+    /// Where the file has a frame's message, in bytes from its start; `None` where it lies in a compressed chunk, which
+    /// is read as a whole.
+    ///
+    /// # Panics
+    /// There is no such frame.
+    pub fn offset(&self, frame: usize) -> Option<u64> {
+        self.container.offset(&self.frames[frame])
+    }
+
+    /// The last frame that was taken at or before a time in ns since 1970; `None` where all were taken later.
+    pub fn frame_at_unix(&self, unix_ns: u64) -> Option<usize> {
+        match self.corrected {
+            // The clock was set, or stood still.
+            Some(_) => self.frames.iter().rposition(|entry| entry.time_ns <= unix_ns),
+            None => self.frames.partition_point(|entry| entry.time_ns <= unix_ns).checked_sub(1),
+        }
     }
 
     /// Running time of a frame in ns: since the first frame, and growing from each frame to the next.
@@ -189,6 +217,12 @@ impl Recording {
         &self.container.found
     }
 
+    /// The first read that the system refused since the recording is open, whoever met it: what was found of it afterwards
+    /// may not be all.
+    pub fn read_error(&self) -> Option<&ReadError> {
+        self.container.refused()
+    }
+
     pub(crate) fn sensor_topic(&self, sensors: Sensors) -> Option<&str> {
         let camera = self.topic.strip_suffix(VIDEO)?;
         let of_camera =
@@ -230,10 +264,10 @@ impl Recording {
     }
 }
 
-fn check_magic(file: &File, path: &Path) -> Result<(), OpenError> {
+fn check_magic(file: &Storage, path: &Path) -> Result<(), OpenError> {
     let mut begins = [0; 16];
-    let len = file.metadata()?.len().min(begins.len() as u64) as usize;
-    file.read_exact_at(&mut begins[..len], 0)?;
+    let len = file.len()?.min(begins.len() as u64) as usize;
+    file.read_exact_at(&mut begins[..len], 0).map_err(io::Error::from)?;
     let begins = &begins[..len];
     if begins.starts_with(mcap::MAGIC) {
         return Ok(());

@@ -366,6 +366,40 @@ fn frames_with_wrong_sizes_are_damaged_and_others_are_not() {
     assert!(damage.contains("are no H.264 access unit; they begin with 6e 6f 74"), "{damage}");
 }
 
+#[test]
+fn what_the_system_does_not_read_is_no_damage() {
+    for layout in layouts() {
+        let film = Film { layout, ..Film::default() };
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&film.bytes(), 0).unwrap();
+        let recording = Recording::from_file(file.try_clone().unwrap(), Path::new("a.svo2")).unwrap();
+        let mut reader = Reader::new(recording.clone());
+        let last = film.frames - 1;
+        assert_eq!(reader.unit(last).unwrap(), film.unit(last));
+        assert_eq!(recording.read_error(), None);
+        let len = film.bytes().len() as u64 / 2;
+        file.set_len(len).unwrap();
+        let mut reader = Reader::new(recording.clone());
+        let refused = (0..film.frames).find_map(|frame| match reader.unit(frame) {
+            Ok(unit) => {
+                assert_eq!(unit, film.unit(frame));
+                None
+            }
+            Err(damage) => Some((frame, damage)),
+        });
+        let (frame, damage) = refused.expect("half of it is gone");
+        assert!(frame > 0);
+        let error = damage.unread.expect("it is the system's");
+        assert_eq!(error.kind, std::io::ErrorKind::UnexpectedEof);
+        assert!(error.offset + error.len as u64 > len, "{error:?}");
+        assert_eq!(damage.what, error.to_string());
+        assert_eq!(recording.read_error(), Some(&error));
+        assert!(error.reason.starts_with(&format!("it has {len} bytes now")), "{error}");
+        // Nothing is said of frames, and nothing more is looked for.
+        assert_eq!((recording.damaged(), reader.entry_from(frame)), (0, None));
+    }
+}
+
 /// Each frame in its place, those in `bent` as they are, or damaged.
 fn assert_in_place(film: &Film, recording: &Arc<Recording>, bent: impl Fn(usize) -> bool) {
     assert_eq!(recording.frames(), film.frames);

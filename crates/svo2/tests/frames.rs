@@ -88,6 +88,43 @@ proptest! {
             prop_assert_eq!(recording.frame_at(at), linear);
         }
     }
+
+    #[test]
+    fn the_frame_at_a_unix_time_is_the_last_that_was_taken_by_then(
+        times in prop::collection::vec(prop_oneof![5 => START..START + 1000, 1 => any::<u64>()], 1..40),
+        sorted in any::<bool>(),
+        asked in prop::collection::vec(prop_oneof![4 => START - 5..START + 1005, 1 => any::<u64>()], 20),
+    ) {
+        let mut times = times;
+        if sorted {
+            times.sort_unstable();
+        }
+        let recording = at_times(&times, header());
+        for at in asked.into_iter().chain(times.iter().copied()) {
+            prop_assert_eq!(recording.frame_at_unix(at), times.iter().rposition(|&taken| taken <= at));
+        }
+    }
+
+    #[test]
+    fn an_offset_is_where_the_file_has_the_frame(
+        (frames, len) in (1..60usize, 1..300usize),
+        chunk_size in prop::option::of(1..5000u64),
+        compressed in any::<bool>(),
+    ) {
+        let compression = Some(mcap::Compression::Lz4).filter(|_| compressed && chunk_size.is_some());
+        let film = Film { frames, len, layout: Layout { compression, chunk_size }, ..Film::default() };
+        let bytes = film.bytes();
+        let recording = open(&bytes).unwrap();
+        for frame in 0..frames {
+            let offset = recording.offset(frame).map(|offset| offset as usize);
+            prop_assert_eq!(offset.is_none(), compression.is_some());
+            let Some(offset) = offset else { continue };
+            // Opcode and length; channel, number and two times; two sizes; the access unit.
+            prop_assert_eq!(bytes[offset], mcap::records::op::MESSAGE);
+            prop_assert_eq!(&bytes[offset + 15..offset + 23], &film.time(frame).to_le_bytes()[..]);
+            prop_assert!(bytes[offset + 9 + 22 + 8..].starts_with(&film.unit(frame)));
+        }
+    }
 }
 
 /// Frames of intra refresh: those in `waves` begin one, after which the picture is whole `count` frames later.

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use svo2::{Damage, Kind, Reader};
+use svo2::{Damage, Kind, ReadError, Reader};
 
 use super::course::{Course, Plan, Step};
 use super::pools::Pools;
@@ -81,6 +81,7 @@ pub(super) struct Work {
 /// Why streaming does not go on.
 enum Stop {
     Flow(gst::FlowError),
+    Unread(ReadError),
     End,
 }
 
@@ -202,7 +203,12 @@ mod imp {
                 return Err(Stop::End);
             }
             let Some(course) = &mut work.course else { return Err(Stop::End) };
-            match course.next(&mut work.reader) {
+            let step = course.next(&mut work.reader);
+            // Here or where samples are read: what was found since, or not found, says nothing of the recording.
+            if let Some(error) = session.timeline.recording.read_error() {
+                return Err(Stop::Unread(error.clone()));
+            }
+            match step {
                 Step::Piece { first, last } => self.begin_piece(work, (first, last)),
                 Step::Frame { frame, shown } => self.push_frame(work, frame, shown),
                 Step::Lost { first, last, why } => {
@@ -259,6 +265,7 @@ mod imp {
         fn push_frame(&self, work: &mut Work, frame: usize, shown: bool) -> Result<(), Stop> {
             let (mut buffer, kind) = match read(work, frame).map_err(Stop::Flow)? {
                 Ok(read) => read,
+                Err(Damage { unread: Some(error), .. }) => return Err(Stop::Unread(error)),
                 Err(damage) => {
                     gst::debug!(CAT, imp = self, "{damage}");
                     if let Some(course) = &mut work.course {
@@ -295,6 +302,11 @@ mod imp {
                         ("Internal data stream error."),
                         ["streaming stopped, reason {error}"]
                     );
+                    self.end(work, &bin);
+                }
+                Stop::Unread(_) if work.ended => {}
+                Stop::Unread(error) => {
+                    bin.imp().tell_unread(&error);
                     self.end(work, &bin);
                 }
                 Stop::End if work.ended => {}

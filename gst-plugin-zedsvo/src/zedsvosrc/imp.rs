@@ -244,6 +244,10 @@ impl ZedSvoSrc {
                 }
             }
         }
+        if let Some(error) = recording.read_error() {
+            let error = OpenError::Io(error.clone().into());
+            return Err(Refusal::File(error, location.to_owned()));
+        }
         let feed = Feed::new(session.clone(), &self.obj());
         let mut elements = vec![feed.clone().upcast::<gst::Element>()];
         if !encoded {

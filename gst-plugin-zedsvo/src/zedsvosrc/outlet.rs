@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use svo2::ReadError;
 
 use super::CAT;
 use super::imp::ZedSvoSrc;
@@ -169,6 +170,16 @@ impl ZedSvoSrc {
                 ("no frame of {first} to {last} can be read: {lost} are damaged, or need one that is")
             ),
         }
+    }
+
+    /// The file cannot be read any further.
+    pub(super) fn tell_unread(&self, error: &ReadError) {
+        let location = self.obj().property::<Option<String>>("location").unwrap_or_default();
+        gst::element_imp_error!(
+            self,
+            gst::ResourceError::Read,
+            ("property 'location' = '{location}': {error}")
+        );
     }
 
     /// All that was asked for has gone out, or downstream wants no more.

@@ -149,6 +149,7 @@ fn look(segment: &Segment, control: &mut Control) -> Result<Vec<Camera>, Failure
                     }
                     Ok::<_, Failure>(())
                 })?;
+                convert::check_read(&camera.path, &recording)?;
                 before += recording.frames();
                 let (undecodable, gaps) = (looked.undecodable(), health::gaps(&recording));
                 Ok(Seen { times: recording.times(), recording, looked, undecodable, gaps })
