@@ -178,8 +178,8 @@ pub(super) fn unreadable(error: &gst::message::Error, source: &gst::Element, who
     if !is_of(error, source) || !error.error().is::<gst::ResourceError>() {
         return None;
     }
-    let location = source.find_property("location").and_then(|_| source.property("location"));
-    let named = format!("property 'location' = '{}': ", location.unwrap_or(String::new()));
+    let location: Option<String> = source.find_property("location").and_then(|_| source.property("location"));
+    let named = format!("property 'location' = '{}': ", location.unwrap_or_default());
     let text = Trouble::of(error).text;
     Some(configuration(format!("{whose}: {}", text.strip_prefix(&named).unwrap_or(&text))))
 }
