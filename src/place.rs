@@ -289,6 +289,23 @@ impl Claimed {
     }
 }
 
+impl Claimed {
+    /// Leaves it visibly unfinished, as `NAME.part`, for somebody who may want what is in it; a former one of that name
+    /// goes. Returns its path and its size.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn leave(mut self) -> io::Result<(PathBuf, u64)> {
+        self.file.sync_all()?;
+        let bytes = self.file.metadata()?.len();
+        let Place { folder, path, name, .. } = &self.place;
+        let kept = Unfinished::Kept.name(name);
+        rustix::fs::renameat(folder, self.place.part(), folder, &kept)?;
+        self.published = true;
+        Ok((path.with_file_name(kept), bytes))
+    }
+}
+
 impl Drop for Claimed {
     fn drop(&mut self) {
         if !self.published {

@@ -142,6 +142,12 @@ impl Chain {
             return Ended::from(failure);
         }
         let trouble = Trouble::of(error);
+        // The file cannot be read, by whichever encoder.
+        if is_of(error, &self.elements[0]) && error.error().is::<gst::ResourceError>() {
+            let location = self.whose.replacen("--input", "property 'location' =", 1) + ": ";
+            let why = trouble.text.strip_prefix(&location).unwrap_or(&trouble.text);
+            return Ended::from(configuration(format!("{}: {why}", self.whose)));
+        }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
         if is_of(error, self.encoder()) || refused {

@@ -7,6 +7,7 @@
 //! - [`options`]: what is asked for, and every rule about it;
 //! - [`convert`]: one recording into one file, for whoever has one or many;
 //! - [`copy`]: without decoding; [`encode`]: one of its views, by a chain of elements with the settings of [`quality`];
+//! - [`to_mcap`]: the command `svo-to-mcap`;
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
 //! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
@@ -24,6 +25,7 @@ pub mod progress;
 pub mod quality;
 pub mod segment;
 pub mod timeline;
+pub mod to_mcap;
 pub mod to_mp4;
 
 use gst::glib;

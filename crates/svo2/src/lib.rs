@@ -8,6 +8,7 @@
 //! - [`calibration`] and [`rectify`]: factory calibration, rectification maps and a remap of planes;
 //! - [`group`]: which frames of several cameras belong together;
 //! - [`nal`]: what the bitstream says of itself;
+//! - [`sets`]: parameter sets with every key frame;
 //! - [`sample`]: access units as MP4 has them;
 //! - [`Writer`]: synthetic recordings.
 //!
@@ -44,6 +45,7 @@ mod recording;
 pub mod rectify;
 pub mod sample;
 pub mod sensors;
+pub mod sets;
 mod storage;
 pub mod writer;
 
