@@ -486,7 +486,8 @@ fn by_library(
         codec: Codec::H264,
         candidates: candidates.iter().map(|&name| name.to_owned()).collect(),
         preset: Preset::Fast,
-        quality: 21, threads: None
+        quality: 21,
+        threads: None,
     };
     let grid = Grid {
         frames,
