@@ -137,6 +137,10 @@ impl Chain {
 
     /// Whose fault an error is; `begun`: something had come out before.
     pub fn judge(&self, error: &gst::message::Error, begun: bool) -> Ended {
+        // By whichever encoder.
+        if let Some(failure) = unreadable(error, &self.elements[0], &self.whose) {
+            return Ended::from(failure);
+        }
         let trouble = Trouble::of(error);
         // The file cannot be read, by whichever encoder.
         if is_of(error, &self.elements[0]) && error.error().is::<gst::ResourceError>() {
@@ -173,6 +177,17 @@ impl Chain {
 pub(super) fn is_of(error: &gst::message::Error, element: &gst::Element) -> bool {
     let element = element.upcast_ref::<gst::Object>();
     error.src().is_some_and(|src| src == element || src.has_as_ancestor(element))
+}
+
+/// A source's file that the system does not read; `whose` it is, for people.
+pub(super) fn unreadable(error: &gst::message::Error, source: &gst::Element, whose: &str) -> Option<Failure> {
+    if !is_of(error, source) || !error.error().is::<gst::ResourceError>() {
+        return None;
+    }
+    let location: Option<String> = source.find_property("location").and_then(|_| source.property("location"));
+    let named = format!("property 'location' = '{}': ", location.unwrap_or_default());
+    let text = Trouble::of(error).text;
+    Some(configuration(format!("{whose}: {}", text.strip_prefix(&named).unwrap_or(&text))))
 }
 
 /// Tells where the source had to leave frames out, if the message is about that.

@@ -242,7 +242,8 @@ pub fn convert(
         true => Existing::Replaced,
         false => Existing::Kept("it exists; --overwrite replaces it"),
     };
-    let claimed = Claimed::new(output, &[identity], existing).map_err(|why| wrong(&why))?;
+    let claimed = Claimed::new(output, &[identity], existing)
+        .map_err(|refused| Failure::output("--output", output, &refused))?;
     let scanned = tell_how_it_was_found(&recording, "", control);
     control.check()?;
     let file = claimed.file();
