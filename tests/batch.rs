@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 
+use common::batch::{Set, counts, json, reason, recorded, statuses};
 use common::recordings::show;
 use common::*;
 use cvmmap_streamer::sim::svo2::Recording;
@@ -30,114 +31,10 @@ static LONG: LazyLock<Vec<u8>> =
     LazyLock::new(|| recorded(Recording { size: (640, 480), frames: 400, ..Recording::default() }));
 const SLOWLY: &str = "--codec h265 --preset quality --quality 1";
 
-fn recorded(recording: Recording) -> Vec<u8> {
-    init();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.svo2");
-    Recording { codec: svo2::Codec::H264, ..recording }.create(&path, &AtomicBool::new(false)).unwrap();
-    std::fs::read(path).unwrap()
-}
-
-/// A data set.
-struct Set {
-    root: tempfile::TempDir,
-    logs: tempfile::TempDir,
-}
-
-impl Set {
-    fn new(files: &[(&str, &[u8])]) -> Self {
-        let set = Self { root: tempfile::tempdir().unwrap(), logs: tempfile::tempdir().unwrap() };
-        for (name, bytes) in files {
-            set.write(name, bytes);
-        }
-        set
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    /// As it is called in the folder of the data set.
-    fn dress<'a>(&self, command: &'a mut Command, line: &str) -> &'a mut Command {
-        command.args(["batch", "svo-to-mp4"]).args(line.split_whitespace());
-        command.current_dir(self.root.path()).env("XDG_STATE_HOME", self.logs.path())
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = streamer();
-        self.dress(&mut command, line);
-        command
-    }
-
-    fn run(&self, line: &str) -> Output {
-        run_within(10 * PATIENCE, &mut self.command(line))
-    }
-
-    /// Runs a batch that ends with a code; returns its summary.
-    fn summary(&self, line: &str, code: i32) -> Value {
-        json(&self.run(&format!("{line} --json")), code)
-    }
-
-    /// All files below the root, hidden ones too, with where they lie on the disk: a new file is another one.
-    fn files(&self) -> BTreeMap<String, u64> {
-        let mut files = BTreeMap::new();
-        let mut folders = vec![self.root.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in folder.read_dir().unwrap() {
-                let path = entry.unwrap().path();
-                let found = path.symlink_metadata().unwrap();
-                match found.is_dir() {
-                    true => folders.push(path),
-                    false => {
-                        let name = path.strip_prefix(self.root.path()).unwrap().display().to_string();
-                        files.insert(name, found.ino());
-                    }
-                }
-            }
-        }
-        files
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.files().into_keys().collect()
-    }
-}
-
-fn json(output: &Output, code: i32) -> Value {
-    let (said, talk) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{said}\n{talk}");
-    assert_eq!(said.lines().count(), 1, "{said}\n{talk}");
-    serde_json::from_str(&said).unwrap()
-}
-
-/// What each input came to, by its name in the set.
-fn statuses(summary: &Value) -> Vec<(&str, &str)> {
-    let results = summary["results"].as_array().unwrap().iter();
-    results.map(|row| (row["what"].as_str().unwrap(), row["status"].as_str().unwrap())).collect()
-}
-
-fn reason<'a>(summary: &'a Value, what: &str) -> &'a str {
-    let rows = summary["results"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["what"].as_str().unwrap().contains(what)).expect(what);
-    row["reason"].as_str().unwrap_or_default()
-}
-
-fn counts(summary: &Value) -> BTreeMap<&str, u64> {
-    let told = ["converted", "skipped", "busy", "failed", "interrupted", "not_started", "to_convert"];
-    let count = |status| summary[status].as_u64().unwrap();
-    told.into_iter().map(|status| (status, count(status))).filter(|(_, count)| *count > 0).collect()
-}
-
 #[test]
 fn of_forty_with_five_broken_ones_exactly_those_five_are_reported() {
     let tiny: &[u8] = &TINY;
-    let set = Set::new(&[]);
+    let set = Set::new("svo-to-mp4", &[]);
     let broken = [4, 5, 17, 30, 39];
     let name =
         |number: usize, ending: &str| format!("day{}/s{number:02}/s{number:02}_zed1.{ending}", number % 3);
@@ -201,15 +98,18 @@ fn of_forty_with_five_broken_ones_exactly_those_five_are_reported() {
 
 #[test]
 fn inputs_come_by_folder_by_segment_and_by_table() {
-    let set = Set::new(&[
-        ("x/s1/s1_zed1.svo2", &TINY),
-        ("x/s1/s1_zed2.svo2", &TINY),
-        ("x/s2/s2_zed1.svo2", &TINY),
-        ("x/s2/notes.txt", b""),
-        ("top.svo2", &TINY),
-        ("lists/segments.csv", b"id,segment_dir\n1,../x/s2\n2,../x/s1\n3,../x/s2/\n4,\n5,nosuch\n"),
-        ("lists/other.csv", b"segment_dir\ns2\n"),
-    ]);
+    let set = Set::new(
+        "svo-to-mp4",
+        &[
+            ("x/s1/s1_zed1.svo2", &TINY),
+            ("x/s1/s1_zed2.svo2", &TINY),
+            ("x/s2/s2_zed1.svo2", &TINY),
+            ("x/s2/notes.txt", b""),
+            ("top.svo2", &TINY),
+            ("lists/segments.csv", b"id,segment_dir\n1,../x/s2\n2,../x/s1\n3,../x/s2/\n4,\n5,nosuch\n"),
+            ("lists/other.csv", b"segment_dir\ns2\n"),
+        ],
+    );
     let files = set.files();
     let found = |line: &str, code| {
         let summary = set.summary(&format!("{line} --dry-run"), code);
@@ -235,12 +135,15 @@ fn inputs_come_by_folder_by_segment_and_by_table() {
 
 #[test]
 fn what_cannot_work_is_refused_at_once_and_nothing_is_written() {
-    let set = Set::new(&[
-        ("a.svo2", &TINY),
-        ("empty/b.txt", b""),
-        ("bad.csv", b"dir\nempty\n"),
-        ("none.csv", b"segment_dir\n"),
-    ]);
+    let set = Set::new(
+        "svo-to-mp4",
+        &[
+            ("a.svo2", &TINY),
+            ("empty/b.txt", b""),
+            ("bad.csv", b"dir\nempty\n"),
+            ("none.csv", b"segment_dir\n"),
+        ],
+    );
     let files = set.files();
     for (line, code, parts) in [
         ("", 2, ["<ROOT|--segment-dir <DIR>|--segments-csv <FILE>>", "required"]),
@@ -280,14 +183,17 @@ fn what_cannot_work_is_refused_at_once_and_nothing_is_written() {
 
 #[test]
 fn what_is_wrong_with_one_input_costs_that_one_alone() {
-    let set = Set::new(&[
-        ("a.svo2", &TINY),
-        ("clash.svo2", &TINY),
-        ("clash.svo", b"SVO of the first version"),
-        ("folder.svo2", &TINY),
-        ("folder.mp4/x", b""),
-        ("old.svo", b"SVO of the first version"),
-    ]);
+    let set = Set::new(
+        "svo-to-mp4",
+        &[
+            ("a.svo2", &TINY),
+            ("clash.svo2", &TINY),
+            ("clash.svo", b"SVO of the first version"),
+            ("folder.svo2", &TINY),
+            ("folder.mp4/x", b""),
+            ("old.svo", b"SVO of the first version"),
+        ],
+    );
     let summary = set.summary(&format!(". --pattern *.svo* {COPY}"), 1);
     assert_eq!(
         statuses(&summary),
@@ -327,7 +233,8 @@ fn unprivileged(set: &Set, line: &str) -> Command {
 
 #[test]
 fn folders_that_are_closed_are_told_and_the_rest_goes_on() {
-    let set = Set::new(&[("closed/a.svo2", &TINY), ("hidden/b.svo2", &TINY), ("open/c.svo2", &TINY)]);
+    let set =
+        Set::new("svo-to-mp4", &[("closed/a.svo2", &TINY), ("hidden/b.svo2", &TINY), ("open/c.svo2", &TINY)]);
     let mode = |name: &str, mode| {
         std::fs::set_permissions(set.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
     };
@@ -345,7 +252,8 @@ fn folders_that_are_closed_are_told_and_the_rest_goes_on() {
 
 #[test]
 fn outputs_that_are_there_are_kept_probed_reported_or_replaced() {
-    let set = Set::new(&[("a.svo2", &TINY), ("b.svo2", &TINY), ("c.svo2", &TINY), ("d.svo2", &TINY)]);
+    let set =
+        Set::new("svo-to-mp4", &[("a.svo2", &TINY), ("b.svo2", &TINY), ("c.svo2", &TINY), ("d.svo2", &TINY)]);
     assert_eq!(set.summary(&format!(". --pattern [a-c].svo2 {COPY}"), 0)["converted"], 3);
     let whole = std::fs::read(set.path("b.mp4")).unwrap();
     set.write("b.mp4", &whole[..whole.len() - 1]);
@@ -397,7 +305,7 @@ fn ffmpeg(from: &Path, args: &[&str], to: &Path) {
 
 #[test]
 fn a_probe_tells_whole_files_from_others() {
-    let set = Set::new(&[("a.svo2", &TINY)]);
+    let set = Set::new("svo-to-mp4", &[("a.svo2", &TINY)]);
     let mp4 = set.path("a.mp4");
     let check = || probe::mp4::check(&mp4);
     for line in ["--codec h264 --preset fast", "--codec h265 --preset fast", "--copy"] {
@@ -497,7 +405,8 @@ fn started(set: &Set, line: &str) -> Process {
 
 #[test]
 fn a_killed_batch_goes_on_where_it_was() {
-    let set = Set::new(&[("a.svo2", &TINY), ("b.svo2", &LONG), ("c.svo2", &LONG), ("d.svo2", &TINY)]);
+    let set =
+        Set::new("svo-to-mp4", &[("a.svo2", &TINY), ("b.svo2", &LONG), ("c.svo2", &LONG), ("d.svo2", &TINY)]);
     let mut batch = started(&set, &format!(". --jobs 2 {SLOWLY}"));
     grows(&set, ".b.mp4.part");
     grows(&set, ".c.mp4.part");
@@ -526,7 +435,7 @@ fn a_killed_batch_goes_on_where_it_was() {
 #[test]
 fn an_interrupted_batch_leaves_what_is_whole_and_nothing_else() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let set = Set::new(&[("a.svo2", &TINY), ("b.svo2", &LONG), ("c.svo2", &TINY)]);
+        let set = Set::new("svo-to-mp4", &[("a.svo2", &TINY), ("b.svo2", &LONG), ("c.svo2", &TINY)]);
         let mut batch = started(&set, &format!(". --jobs 1 {SLOWLY}"));
         grows(&set, ".b.mp4.part");
         batch.signal(signal);
@@ -543,7 +452,7 @@ fn an_interrupted_batch_leaves_what_is_whole_and_nothing_else() {
 #[test]
 fn a_signal_to_the_whole_group_is_one_signal() {
     use std::os::unix::process::CommandExt;
-    let set = Set::new(&[("b.svo2", &LONG)]);
+    let set = Set::new("svo-to-mp4", &[("b.svo2", &LONG)]);
     let mut command = set.command(&format!(". --json {SLOWLY}"));
     let mut batch = Process::spawn(command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()));
     grows(&set, ".b.mp4.part");
@@ -556,7 +465,7 @@ fn a_signal_to_the_whole_group_is_one_signal() {
 
 #[test]
 fn what_another_batch_makes_is_left_to_it() {
-    let set = Set::new(&[("a.svo2", &LONG), ("b.svo2", &TINY), ("c.svo2", &TINY)]);
+    let set = Set::new("svo-to-mp4", &[("a.svo2", &LONG), ("b.svo2", &TINY), ("c.svo2", &TINY)]);
     let line = format!(". --jobs 1 --cuda-visible-devices 3,1 {SLOWLY}");
     let mut first = started(&set, &line);
     grows(&set, ".a.mp4.part");
@@ -589,7 +498,7 @@ fn what_another_batch_makes_is_left_to_it() {
 
 #[test]
 fn a_full_disk_costs_what_does_not_fit_and_leaves_nothing_half_written() {
-    let set = Set::new(&[("a.svo2", &TINY), ("b.svo2", &LONG), ("c.svo2", &TINY)]);
+    let set = Set::new("svo-to-mp4", &[("a.svo2", &TINY), ("b.svo2", &LONG), ("c.svo2", &TINY)]);
     let full = |summary: &Value, why: &str| {
         let expected = [("./a.svo2", "converted"), ("./b.svo2", "failed"), ("./c.svo2", "converted")];
         assert_eq!(statuses(summary), expected, "{summary}");
@@ -608,7 +517,7 @@ fn a_full_disk_costs_what_does_not_fit_and_leaves_nothing_half_written() {
         return;
     }
     // A disk with room for the recordings and for a part of the long one's output.
-    let (small, disk) = (Set::new(&[]), tempfile::tempdir().unwrap());
+    let (small, disk) = (Set::new("svo-to-mp4", &[]), tempfile::tempdir().unwrap());
     let kilobytes = (LONG.len() + 8 * TINY.len()) / 1024 + 1024;
     let mounted = Mounted::new(disk.path(), kilobytes);
     // A container may forbid it; the limit above is the same to all who write.
@@ -642,7 +551,7 @@ impl Drop for Mounted<'_> {
 
 #[test]
 fn a_terminal_sees_bars_and_a_log_lines() {
-    let set = Set::new(&[("a.svo2", &TINY), ("b.svo2", &TINY), ("c.svo2", b"broken")]);
+    let set = Set::new("svo-to-mp4", &[("a.svo2", &TINY), ("b.svo2", &TINY), ("c.svo2", b"broken")]);
     let line = format!("{} batch svo-to-mp4 . --jobs 2 {ENCODED}", env!("CARGO_BIN_EXE_cvmmap-streamer"));
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).env("TERM", "xterm");
@@ -665,7 +574,7 @@ fn a_terminal_sees_bars_and_a_log_lines() {
 
 #[test]
 fn logs_are_where_they_are_wanted_and_tell_of_each_run() {
-    let set = Set::new(&[("a.svo2", &TINY)]);
+    let set = Set::new("svo-to-mp4", &[("a.svo2", &TINY)]);
     for _ in 0..2 {
         set.summary(&format!(". --overwrite --log-dir logs/mine {COPY}"), 0);
     }
@@ -675,7 +584,7 @@ fn logs_are_where_they_are_wanted_and_tell_of_each_run() {
 
 #[test]
 fn the_example_converts_what_is_left_and_tells_what_is_whole() {
-    let set = Set::new(&[("x/a.svo2", &TINY), ("b.svo2", &TINY), ("b.mp4", b"torn")]);
+    let set = Set::new("svo-to-mp4", &[("x/a.svo2", &TINY), ("b.svo2", &TINY), ("b.mp4", b"torn")]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/batch.sh");
     let built = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
     let search = format!("{}:{}", built.display(), std::env::var("PATH").unwrap());

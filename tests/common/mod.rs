@@ -4,6 +4,7 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod batch;
 pub mod demux_rig;
 pub mod encoders;
 pub mod flv;
