@@ -137,17 +137,11 @@ impl Chain {
 
     /// Whose fault an error is; `begun`: something had come out before.
     pub fn judge(&self, error: &gst::message::Error, begun: bool) -> Ended {
-        // By whichever encoder.
+        // The file cannot be read, by whichever encoder.
         if let Some(failure) = unreadable(error, &self.elements[0], &self.whose) {
             return Ended::from(failure);
         }
         let trouble = Trouble::of(error);
-        // The file cannot be read, by whichever encoder.
-        if is_of(error, &self.elements[0]) && error.error().is::<gst::ResourceError>() {
-            let location = self.whose.replacen("--input", "property 'location' =", 1) + ": ";
-            let why = trouble.text.strip_prefix(&location).unwrap_or(&trouble.text);
-            return Ended::from(configuration(format!("{}: {why}", self.whose)));
-        }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
         if is_of(error, self.encoder()) || refused {

@@ -37,7 +37,7 @@ use self::logs::Logs;
 use self::plan::{Existing, Mode, Plan};
 use self::report::{Outcome, Report};
 use self::tool::{Resolve, Tool};
-use super::options;
+use super::{grid, options, to_mcap};
 use crate::exit::{Exit, Failure};
 use crate::{interrupt, tell};
 
@@ -52,6 +52,10 @@ pub struct Args {
 enum Command {
     /// Each recording to MP4, as svo-to-mp4 does
     SvoToMp4(Box<Form<options::Options>>),
+    /// Each segment to one MP4 with all cameras, as svo-grid-to-mp4 does
+    SvoGridToMp4(Box<Form<grid::options::Options>>),
+    /// Each segment to MCAP, as svo-to-mcap does
+    SvoToMcap(Box<Form<to_mcap::options::Options>>),
 }
 
 /// What a batch of any command takes.
@@ -99,6 +103,8 @@ struct Settings {
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::SvoToMp4(form) => form.run(),
+        Command::SvoGridToMp4(form) => form.run(),
+        Command::SvoToMcap(form) => form.run(),
     }
 }
 
