@@ -5,11 +5,10 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
-use std::sync::atomic::AtomicBool;
 
 use common::batch::{Set, counts, json, reason, recorded, statuses};
 use common::recordings::show;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::probe;
+use super::probe::{self, mcap::Groups};
 use crate::exit::Failure;
 use crate::svo::convert::{self, Control};
 use crate::svo::grid::{self, options::Grid};
 use crate::svo::options::{Conversion, How, Options};
 use crate::svo::segment::Segment;
-use crate::svo::to_mcap::{self, options::Policy};
+use crate::svo::to_mcap::{self, options::Policy, options::View};
 
 /// What the inputs are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,8 +199,14 @@ impl Tool for SvoToMcap {
 
     fn probe(&self, input: &Path, output: &Path) -> Result<(), String> {
         let segment = Segment::read(input).map_err(|failure| failure.to_string())?;
-        let bundled = segment.cameras.len() > 1 && self.0.policy != Some(Policy::Copy);
-        probe::mcap::check(output, bundled)
+        probe::mcap::check(
+            output,
+            match (segment.cameras.len(), self.0.policy, self.0.view) {
+                (1, _, _) | (_, Some(Policy::Copy), _) => Groups::None,
+                (_, _, View::Left) => Groups::Each,
+                (_, _, View::SideBySide) => Groups::Some,
+            },
+        )
     }
 
     fn convert(

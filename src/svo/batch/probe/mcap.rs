@@ -21,11 +21,22 @@ const VIDEO: &str = "foxglove.CompressedVideo";
 /// Opcode and length in front of every record.
 const RECORD_HEAD: u64 = 1 + 8;
 
-/// Looks at what the file says of itself, and at its last chunk. A file that is `bundled` has groups.
+/// What the topic of groups has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Groups {
+    /// There may be none.
+    None,
+    /// There is one for each picture.
+    Each,
+    /// There are some: of copies, pictures that only others need are in the file, too.
+    Some,
+}
+
+/// Looks at what the file says of itself, and at its last chunk.
 ///
 /// # Errors
 /// What is wrong with the file.
-pub fn check(path: &Path, bundled: bool) -> Result<(), String> {
+pub fn check(path: &Path, groups: Groups) -> Result<(), String> {
     let mut file = File::open(path).map_err(|error| error.to_string())?;
     let found = file.metadata().map_err(|error| error.to_string())?;
     if !found.is_file() {
@@ -45,7 +56,7 @@ pub fn check(path: &Path, bundled: bool) -> Result<(), String> {
         })?
         .ok_or("it has no summary")?;
     check_chunks(&file, len, &summary.chunk_indexes)?;
-    check_counts(&summary, bundled)
+    check_counts(&summary, groups)
 }
 
 fn summary(file: &mut File, len: u64) -> Result<Option<Summary>, String> {
@@ -85,7 +96,7 @@ fn check_chunks(file: &File, len: u64, chunks: &[ChunkIndex]) -> Result<(), Stri
     Ok(())
 }
 
-fn check_counts(summary: &Summary, bundled: bool) -> Result<(), String> {
+fn check_counts(summary: &Summary, wanted: Groups) -> Result<(), String> {
     let stats = summary.stats.as_ref().ok_or("its summary has no counts")?;
     let counts = &stats.channel_message_counts;
     let (sum, chunks) = (counts.values().sum::<u64>(), summary.chunk_indexes.len());
@@ -110,9 +121,11 @@ fn check_counts(summary: &Summary, bundled: bool) -> Result<(), String> {
         return Err("it has no pictures".into());
     }
     let groups = match groups {
+        None if wanted == Groups::None => return Ok(()),
+        None => return Err(format!("it has no topic {BUNDLE}")),
+        Some(0) => return Err(format!("{BUNDLE} has no groups")),
+        Some(_) if wanted == Groups::Some => return Ok(()),
         Some(groups) => groups,
-        None if bundled => return Err(format!("it has no topic {BUNDLE}")),
-        None => return Ok(()),
     };
     // A group has one picture of each camera at most.
     match pictures.into_iter().find(|(_, pictures)| *pictures > groups) {
@@ -155,15 +168,18 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_one_with_a_group_for_each_picture() {
-        assert_eq!(check(file([5, 4], Some(5)).path(), true), Ok(()));
-        assert_eq!(check(file([5, 4], None).path(), false), Ok(()));
-        for (pictures, groups, bundled, part) in [
-            ([5, 4], None, true, "no topic /bundle"),
-            ([5, 4], Some(4), true, "/bundle has 4 groups, and /zed1/video 5 pictures"),
-            ([5, 6], Some(5), false, "/zed2/video 6"),
-            ([0, 0], Some(5), true, "no pictures"),
+        assert_eq!(check(file([5, 4], Some(5)).path(), Groups::Each), Ok(()));
+        assert_eq!(check(file([5, 4], None).path(), Groups::None), Ok(()));
+        assert_eq!(check(file([5, 9], Some(4)).path(), Groups::Some), Ok(()));
+        for (pictures, groups, wanted, part) in [
+            ([5, 4], None, Groups::Each, "no topic /bundle"),
+            ([5, 4], Some(4), Groups::Each, "/bundle has 4 groups, and /zed1/video 5 pictures"),
+            ([5, 6], Some(5), Groups::None, "/zed2/video 6"),
+            ([5, 6], Some(0), Groups::Some, "/bundle has no groups"),
+            ([5, 6], None, Groups::Some, "no topic /bundle"),
+            ([0, 0], Some(5), Groups::Each, "no pictures"),
         ] {
-            let error = check(file(pictures, groups).path(), bundled).unwrap_err();
+            let error = check(file(pictures, groups).path(), wanted).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
     }
@@ -174,7 +190,7 @@ mod tests {
         let whole = std::fs::read(file.path()).unwrap();
         for len in 0..whole.len() {
             std::fs::write(file.path(), &whole[..len]).unwrap();
-            assert!(check(file.path(), true).is_err(), "{len} of {} bytes", whole.len());
+            assert!(check(file.path(), Groups::Each).is_err(), "{len} of {} bytes", whole.len());
         }
         // A chunk that was overwritten, and a file whose middle is missing.
         std::fs::write(file.path(), &whole).unwrap();
@@ -182,11 +198,11 @@ mod tests {
         let last = told.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset as usize).max().unwrap();
         let zeros = [&whole[..last], &[0; 20], &whole[last + 20..]].concat();
         std::fs::write(file.path(), zeros).unwrap();
-        let error = check(file.path(), true).unwrap_err();
+        let error = check(file.path(), Groups::Each).unwrap_err();
         assert!(error.contains("not the chunk"), "{error}");
         std::fs::write(file.path(), [&whole[..100], &whole[300..]].concat()).unwrap();
-        assert!(check(file.path(), true).is_err());
+        assert!(check(file.path(), Groups::Each).is_err());
         std::fs::write(file.path(), "no MCAP at all").unwrap();
-        assert_eq!(check(file.path(), true).unwrap_err(), "it is no MCAP file");
+        assert_eq!(check(file.path(), Groups::Each).unwrap_err(), "it is no MCAP file");
     }
 }
