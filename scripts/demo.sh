@@ -3,6 +3,7 @@
 # A simulated camera, a real gst-launch-1.0 that encodes and sends it over RTP, and another that receives and decodes.
 # Then a replay on the control plane: it is found, asked and seeked in over NATS, and shows the frame behind the seek.
 # Then a ZED recording: one frame of its left view by number, and a part of it as MP4.
+# Then a segment of four cameras: one picture of all, MCAP, and a picture of its times.
 # Writes a PNG of a frame of each and a summary; ends by itself; fails where a picture did not get through, or another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -152,5 +153,41 @@ cat <<EOF
 EOF
 if [ "$shown" != 217 ] || [ ! -s "$out/zed.png" ] || [ "$(said frames)" != 100 ] || [ ! -s "$out/zed.mp4" ]; then
   echo "demo: the recording did not give the frames that were asked for; see the logs in $out" >&2
+  exit 1
+fi
+
+# Four cameras of one segment, which begin apart; the second loses two frames.
+segment=$out/segment
+rm -rf "$segment"
+mkdir -p "$segment"
+echo "simulating a segment of four ZED cameras, 4 s of 480x300 for each eye ..."
+for camera in 1 2 3 4; do
+  lose=()
+  [ "$camera" = 2 ] && lose=(--svo2-lose 60 --svo2-lose 60)
+  "$streamer" sim --svo2 "$segment/segment_zed$camera.svo2" --encoded h264 --size 480x300 --fps 30 --frames 120 \
+    --svo2-begin-ms $((camera * 105)) "${lose[@]}" 2>>"$out/segment.log"
+done
+for command in svo-grid-to-mp4 svo-to-mcap; do
+  "$streamer" "$command" --segment-dir "$segment" --codec h264 --preset fast --json >"$out/$command.json" 2>>"$out/segment.log"
+done
+"$streamer" timeline "$segment" --json >"$out/timeline.json" 2>>"$out/segment.log"
+gst-launch-1.0 -q filesrc location="$segment/segment_grid.mp4" ! decodebin ! videoconvert ! identity eos-after=30 \
+  ! pngenc snapshot=false compression-level=1 ! multifilesink max-files=1 location="$out/grid-%d.png" >>"$out/segment.log" 2>&1
+picture=$(ls "$out"/grid-*.png | tail -1)
+
+count() { sed -n "s/.*\"$2\":\([0-9]*\).*/\1/p" "$out/$1.json"; }
+groups=$(count timeline count)
+cat <<EOF
+
+  cv-mmap demo: four cameras of one segment
+  ---------------------------------------------------------------
+  groups                          $groups, $(count timeline complete) of them complete: $segment/segment_timeline.svg
+  one picture of all              $(count svo-grid-to-mp4 width)x$(count svo-grid-to-mp4 height), $segment/segment_grid.mp4, $picture
+  MCAP for Foxglove               $(count svo-to-mcap groups) groups, $(du -h "$segment/segment.mcap" | cut -f1), $segment/segment.mcap
+
+EOF
+if [ -z "$groups" ] || [ "$groups" -lt 100 ] || [ "$(count svo-grid-to-mp4 groups)" != "$groups" ] \
+  || [ "$(count svo-to-mcap groups)" != "$groups" ] || [ ! -s "$picture" ]; then
+  echo "demo: the groups of the segment are not the same for all; see the logs in $out" >&2
   exit 1
 fi
