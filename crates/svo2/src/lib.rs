@@ -9,6 +9,7 @@
 //! - [`group`]: which frames of several cameras belong together;
 //! - [`nal`]: what the bitstream says of itself;
 //! - [`sample`]: access units as MP4 has them;
+//! - [`words`]: frames and their numbers as messages have them;
 //! - [`Writer`]: synthetic recordings.
 //!
 //! Frames are shown in the order of the file: ZED recordings have no B-frames, and none are looked for.
@@ -38,6 +39,7 @@ mod container;
 mod error;
 pub mod group;
 pub mod header;
+mod mend;
 pub mod nal;
 mod reader;
 mod recording;
@@ -45,6 +47,7 @@ pub mod rectify;
 pub mod sample;
 pub mod sensors;
 mod storage;
+pub mod words;
 pub mod writer;
 
 pub use container::Found;

@@ -131,10 +131,11 @@ impl Session {
     }
 }
 
-/// `indexed` or `scanned`, and why.
+/// `indexed`, `walked`, or `scanned` and why.
 fn found(recording: &Recording) -> (&str, &str) {
     match recording.found() {
         Found::Indexed => ("indexed", ""),
+        Found::Walked => ("walked", ""),
         Found::Scanned(why) => ("scanned", why),
     }
 }
