@@ -6,14 +6,14 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use svo2::Recording;
 
-use super::convert::{Control, Damages, Written, Wrong};
+use super::convert::{Control, Damages, Remarks, Written, Wrong, size_changes};
 use super::options::Encoding;
 use super::quality;
 use crate::exit::{Exit, Failure, configuration};
@@ -71,13 +71,14 @@ pub(super) fn encode(
     asked: RangeInclusive<usize>,
     encoding: &Encoding,
     mut file: &File,
+    remarks: &mut Remarks,
     control: &mut Control,
 ) -> Result<Written, Wrong> {
     let (mut given_up, mut damages) = (Vec::new(), Damages::default());
     for (number, factory) in encoding.candidates.iter().enumerate() {
         let last = number + 1 == encoding.candidates.len();
         let attempt = Attempt::new(input, recording, &asked, encoding, factory, last, file);
-        let ended = attempt.and_then(|attempt| attempt.run(control, &mut damages));
+        let ended = attempt.and_then(|attempt| attempt.run(control, &mut damages, remarks));
         match ended {
             Ok(frames) => {
                 let damaged = damages.close(control);
@@ -120,6 +121,14 @@ struct Attempt<'a> {
     last: bool,
     taken: Arc<AtomicU64>,
     written: Arc<AtomicU64>,
+    /// The first frame with another size than those before it, which no file has a place for.
+    resized: Arc<OnceLock<Resized>>,
+}
+
+struct Resized {
+    frame: u64,
+    was: (u32, u32),
+    is: (u32, u32),
 }
 
 impl<'a> Attempt<'a> {
@@ -163,24 +172,43 @@ impl<'a> Attempt<'a> {
         muxer.link(&sink).map_err(|error| failed(&error))?;
         let taken = counted(&encoder.static_pad("sink").expect("an encoder has a sink pad"));
         let written = counted(&into);
+        let resized = watch_size(&source.static_pad("src").expect("a source has a source pad"));
         let total = asked.clone().count() as u64;
-        Ok(Self { pipeline, source, encoder, sink, input, file: Some(file), total, last, taken, written })
+        let file = Some(file);
+        Ok(Self { pipeline, source, encoder, sink, input, file, total, last, taken, written, resized })
     }
 
     /// Returns the number of frames in the file.
-    fn run(mut self, control: &mut Control, damages: &mut Damages) -> Result<u64, Ended> {
+    fn run(
+        mut self,
+        control: &mut Control,
+        damages: &mut Damages,
+        remarks: &mut Remarks,
+    ) -> Result<u64, Ended> {
         let bus = self.pipeline.bus().expect("pipelines have a bus");
-        let kinds = [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::Element];
+        let kinds = [
+            gst::MessageType::Error,
+            gst::MessageType::Eos,
+            gst::MessageType::Element,
+            gst::MessageType::Warning,
+        ];
         let started = self.pipeline.set_state(gst::State::Playing);
         let mut moved = (Instant::now(), 0);
         loop {
-            let patience = if started.is_ok() { TICK } else { gst::ClockTime::ZERO };
-            let message = bus.timed_pop_filtered(patience, &kinds);
+            // A time that is 0 is over before the first message that is not wanted.
+            let message = match started {
+                Ok(_) => bus.timed_pop_filtered(TICK, &kinds),
+                Err(_) => bus.pop_filtered(&kinds),
+            };
             let written = self.written.load(Ordering::Relaxed);
             control.progress(written.min(self.total), self.total);
+            if let Some(&Resized { frame, was, is }) = self.resized.get() {
+                return Err(size_changes(frame as usize, was, is, "the file has one size").into());
+            }
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Error(error)) => return Err(self.judge(error)),
                 Some(gst::MessageView::Element(element)) => tell_damage(element, control, damages),
+                Some(gst::MessageView::Warning(warning)) => tell_remark(warning, control, remarks),
                 Some(_) if written == 0 => return Err(self.nothing()),
                 Some(_) => {
                     self.take_down();
@@ -227,11 +255,15 @@ impl<'a> Attempt<'a> {
         if of(&self.sink) {
             return Ended::from(Wrong::output(trouble.with_cause()));
         }
-        // The file cannot be read, by whichever encoder.
-        if of(&self.source) && error.error().is::<gst::ResourceError>() {
+        // What the source says itself holds for whichever encoder; that its stream failed may be the encoder's fault.
+        if of(&self.source) && !error.error().matches(gst::StreamError::Failed) {
             let of_file = format!("property 'location' = '{}': ", self.input.display());
             let why = trouble.text.strip_prefix(&of_file).unwrap_or(&trouble.text);
-            return Ended::from(configuration(format!("--input '{}': {why}", self.input.display())));
+            let exit = match error.error().matches(gst::StreamError::CodecNotFound) {
+                true => Exit::Pipeline,
+                false => Exit::Configuration,
+            };
+            return Failure::new(exit, format!("--input '{}': {why}", self.input.display())).into();
         }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
@@ -262,6 +294,45 @@ fn tell_damage(message: &gst::message::Element, control: &mut Control, damages: 
     let frame = |field| structure.get::<u64>(field).unwrap_or_default();
     let reason = structure.get::<String>("reason").unwrap_or_default();
     damages.tell(control, frame("first-frame")..=frame("last-frame"), &reason);
+}
+
+/// Tells what the source finds odd about the recording, if the message is about that.
+fn tell_remark(message: &gst::message::Warning, control: &mut Control, remarks: &mut Remarks) {
+    let remark = message.details().filter(|details| details.name() == "zedsvosrc-remark");
+    if let Some(remark) = remark.and_then(|remark| remark.get::<String>("remark").ok()) {
+        remarks.tell(control, &remark);
+    }
+}
+
+/// Remembers from which frame on pictures have another size.
+fn watch_size(pad: &gst::Pad) -> Arc<OnceLock<Resized>> {
+    let resized = Arc::new(OnceLock::new());
+    let found = resized.clone();
+    let first = OnceLock::new();
+    let next = AtomicU64::new(0);
+    let what = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
+    pad.add_probe(what, move |_, info| {
+        if let Some(buffer) = info.buffer() {
+            next.store(buffer.offset() + 1, Ordering::Relaxed);
+        }
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+            && let Some(is) = both_views(caps.caps())
+        {
+            let was = *first.get_or_init(|| is);
+            if was != is {
+                found.get_or_init(|| Resized { frame: next.load(Ordering::Relaxed), was, is });
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+    resized
+}
+
+/// Width and height of both pictures side by side, of which the caps have one.
+fn both_views(caps: &gst::CapsRef) -> Option<(u32, u32)> {
+    let structure = caps.structure(0)?;
+    let side = |name| structure.get::<i32>(name).ok().and_then(|side| u32::try_from(side).ok());
+    Some((side("width")?.saturating_mul(2), side("height")?))
 }
 
 fn counted(pad: &gst::Pad) -> Arc<AtomicU64> {
