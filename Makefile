@@ -59,6 +59,8 @@ bench: build readers
 	$(CARGO) bench --locked --bench zedsvo
 	$(CARGO) bench --locked --bench svo2
 	$(CARGO) bench --locked --bench svo_to_mp4
+	$(CARGO) bench --locked --bench svo_grid
+	$(CARGO) bench --locked --bench svo_to_mcap
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
 use cvmmap_streamer::{control, discover, exit::Failure, inspect, run, sim, smoke, suite, svo, tell};
 
-/// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers; ZED recordings to MP4.
+/// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers; ZED recordings to MP4 and MCAP.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -24,6 +24,8 @@ enum Command {
     Discover(discover::Args),
     Control(Box<control::Args>),
     SvoToMp4(svo::to_mp4::Args),
+    SvoGridToMp4(svo::grid::Args),
+    SvoToMcap(Box<svo::to_mcap::Args>),
     Timeline(svo::timeline::Args),
     RtpReceive(rtp::Args),
     RtmpReceive(rtmp::Args),
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         Command::Discover(args) => discover::run(&args),
         Command::Control(args) => control::run(&args),
         Command::SvoToMp4(args) => svo::to_mp4::run(&args),
+        Command::SvoGridToMp4(args) => svo::grid::run(&args),
+        Command::SvoToMcap(args) => svo::to_mcap::run(&args),
         Command::Timeline(args) => svo::timeline::run(&args),
         Command::RtpReceive(args) => rtp::run(args),
         Command::RtmpReceive(args) => rtmp::run(args),

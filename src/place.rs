@@ -240,17 +240,17 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
-    /// Claims what a path means, links followed, but for one file that must not be written: `never`.
+    /// Claims what a path means, links followed, but for recordings that must not be written: `never`.
     ///
     /// # Errors
     /// Says why there can be no such file.
-    pub fn new(path: &Path, never: Option<&Metadata>, existing: Existing) -> Result<Self, String> {
+    pub fn new(path: &Path, never: &[Metadata], existing: Existing) -> Result<Self, String> {
         let ends_as_folder = path.as_os_str().to_string_lossy().ends_with('/');
         if ends_as_folder || path.file_name().is_none() {
             return Err("it names a folder, not a file".into());
         }
         let is_never = |found: Metadata| {
-            never.is_some_and(|never| (found.dev(), found.ino()) == (never.dev(), never.ino()))
+            never.iter().any(|never| (found.dev(), found.ino()) == (never.dev(), never.ino()))
         };
         if path.metadata().is_ok_and(is_never) {
             return Err("it is the recording itself".into());
@@ -286,6 +286,23 @@ impl Claimed {
         }?;
         self.published = true;
         Ok(bytes)
+    }
+}
+
+impl Claimed {
+    /// Leaves it visibly unfinished, as `NAME.part`, for somebody who may want what is in it; a former one of that name
+    /// goes. Returns its path and its size.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn leave(mut self) -> io::Result<(PathBuf, u64)> {
+        self.file.sync_all()?;
+        let bytes = self.file.metadata()?.len();
+        let Place { folder, path, name, .. } = &self.place;
+        let kept = Unfinished::Kept.name(name);
+        rustix::fs::renameat(folder, self.place.part(), folder, &kept)?;
+        self.published = true;
+        Ok((path.with_file_name(kept), bytes))
     }
 }
 

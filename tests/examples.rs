@@ -269,6 +269,31 @@ fn a_recording_becomes_a_file_that_others_show() {
 }
 
 #[test]
+fn a_segment_becomes_one_file_with_its_groups() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let segment = folder.path().join("seg");
+    std::fs::create_dir(&segment).unwrap();
+    for serial in 1..=2 {
+        let recording = Recording { size: SIZE, frames: 50, serial, ..Recording::default() };
+        recording.create(&segment.join(format!("seg_zed{serial}.svo2")), &AtomicBool::new(false)).unwrap();
+    }
+    let built = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
+    let search = format!("{}:{}", built.display(), std::env::var("PATH").unwrap());
+    let output = run(example("svo-to-mcap").arg(&segment).env("PATH", search));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let facts = recordings::mcap(&segment.join("seg.mcap"), None);
+    recordings::assert_whole(&facts);
+    for topic in ["/zed1/video", "/zed2/video"] {
+        assert_eq!(recordings::assert_video(&facts, topic, "h265"), 50);
+    }
+    assert_eq!(facts["topics"]["/bundle"]["count"], 50);
+    let Output { status, stderr, .. } = run(&mut example("svo-to-mcap"));
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(text(&stderr), "usage: svo-to-mcap.sh SEGMENT [FOLDER_OF_CALIBRATIONS]\n");
+}
+
+#[test]
 fn wrong_arguments_are_answered_with_the_usage() {
     let scripts = RTP.into_iter().chain(RTMP.map(|(script, _)| script));
     for script in scripts.chain(["record-on-request"]) {

@@ -80,7 +80,7 @@ fn frames_that_the_decoder_swallows_are_told_of() {
 fn what_is_left_out_on_purpose_is_no_damage() {
     for codec in [Codec::H264, Codec::H265] {
         let tape = Tape::new(&sim(codec, 60, 15));
-        let player = Player::paused(&tape.location());
+        let player = Player::playing(&tape.location());
         let at = |frame| gst::ClockTime::from_nseconds(tape.recording.running_ns(frame));
         let flush = gst::SeekFlags::FLUSH;
         let seeks = [

@@ -4,6 +4,8 @@
 
 #![allow(dead_code)]
 
+pub mod recordings;
+
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -99,6 +101,17 @@ impl Drop for CvMmapPeer {
         let _ = std::fs::remove_file(format!("/dev/shm/cvmmap_{}", self.name));
         let _ = std::fs::remove_file(format!("/tmp/cvmmap_{}", self.name));
     }
+}
+
+/// The most memory that any child which has ended had at a time, in bytes.
+pub fn peak_of_children() -> u64 {
+    let mut usage = std::mem::MaybeUninit::zeroed();
+    // SAFETY: the call fills the whole struct, for which zeros are valid too.
+    let usage: libc::rusage = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    usage.ru_maxrss as u64 * 1024
 }
 
 /// What this process has used up so far.

@@ -2,9 +2,15 @@
 
 //! MCAP files of cameras: which channels, schemas and times they have, whoever feeds them.
 //!
-//! Video is `foxglove.CompressedVideo`; bodies are raw packets of the tracker, without a schema. What a message is about
-//! and when it was seen is the caller's to say. Messages reach the disk a chunk at a time, each whole and about a second
+//! Video is `foxglove.CompressedVideo`, calibration `foxglove.CameraCalibration`; what Foxglove has no schema for is in
+//! [`proto`]; bodies are raw packets of the tracker, without a schema. What a message is about and when it was seen is
+//! the caller's to say. Messages reach the disk a chunk at a time, each whole and about a second
 //! long, so that a file that was cut short can be read up to its last chunk.
+
+mod described;
+#[rustfmt::skip] // as it is generated
+#[allow(missing_docs)] // they are in the source, and in docs/svo-to-mcap.md
+pub mod proto;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -15,13 +21,19 @@ use ::mcap::records::MessageHeader;
 use ::mcap::write::NoSeek;
 use ::mcap::{McapError, WriteOptions};
 use bytes::Bytes;
-use foxglove::Encode;
 use foxglove::messages::{CompressedVideo, Timestamp};
+
+pub use self::described::Described;
 
 /// A message waits no longer for its chunk to be written.
 const CHUNK: Duration = Duration::from_secs(1);
 /// Nor does a chunk grow beyond this, in bytes before compression.
 const CHUNK_BYTES: u64 = 4 << 20;
+/// The libraries' own choice.
+const DEFAULT_LEVEL: i32 = 0;
+/// Encoded video hardly shrinks: of zstd, this is several times as fast as its default there, within 4 % of the size, and
+/// all else shrinks as well.
+const FAST_LEVEL: i32 = -3;
 const NS: u64 = 1_000_000_000;
 
 /// How chunks are compressed.
@@ -72,7 +84,7 @@ pub struct Picture<'a> {
 /// A file that grows.
 pub struct Writer<W: Write> {
     file: ::mcap::Writer<NoSeek<BufWriter<W>>>,
-    message: Vec<u8>,
+    encoded: Vec<u8>,
     /// When the first message came that is in no chunk on the disk.
     waiting_since: Option<Instant>,
 }
@@ -83,20 +95,36 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What `out` says.
     pub fn new(out: W, compression: Compression) -> io::Result<Self> {
+        // More threads would only be taken from the encoder.
+        Self::with_level(out, compression, DEFAULT_LEVEL, 0)
+    }
+
+    /// As [`new`](Self::new), for pictures that come as fast as they can be written: they hardly shrink, and what does
+    /// shrinks somewhat less.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn fast(out: W, compression: Compression) -> io::Result<Self> {
+        Self::with_level(out, compression, FAST_LEVEL, 1)
+    }
+
+    /// `threads`: of zstd, besides this one.
+    fn with_level(out: W, compression: Compression, level: i32, threads: u32) -> io::Result<Self> {
         let options = WriteOptions::new()
+            // The libraries behind it take negative ones.
+            .compression_level(level.cast_unsigned())
             .library(concat!("cvmmap-streamer ", env!("CARGO_PKG_VERSION")))
             .compression(match compression {
                 Compression::None => None,
                 Compression::Lz4 => Some(::mcap::Compression::Lz4),
                 Compression::Zstd => Some(::mcap::Compression::Zstd),
             })
-            // Encoded pictures hardly shrink; more threads would only be taken from the encoder.
-            .compression_threads(0)
+            .compression_threads(threads)
             .chunk_size(Some(CHUNK_BYTES))
             // A chunk is put together in memory: none lies half-written in the file.
             .disable_seeking(true);
         let file = options.create(NoSeek::new(BufWriter::new(out))).map_err(io_error)?;
-        Ok(Self { file, message: Vec::new(), waiting_since: None })
+        Ok(Self { file, encoded: Vec::new(), waiting_since: None })
     }
 
     /// A channel of pictures.
@@ -104,9 +132,17 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the file says.
     pub fn add_video(&mut self, topic: &str) -> io::Result<Channel> {
-        let schema = CompressedVideo::get_schema().expect("the library has it");
-        let schema = self.file.add_schema(&schema.name, &schema.encoding, &schema.data).map_err(io_error)?;
-        self.add(schema, topic, &CompressedVideo::get_message_encoding(), &BTreeMap::new())
+        self.add_messages::<CompressedVideo>(topic)
+    }
+
+    /// A channel of messages of one kind.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn add_messages<M: Described>(&mut self, topic: &str) -> io::Result<Channel> {
+        let descriptors = M::descriptors();
+        let schema = self.file.add_schema(M::NAME, "protobuf", &descriptors).map_err(io_error)?;
+        self.add(schema, topic, "protobuf", &BTreeMap::new())
     }
 
     /// A channel of body packets.
@@ -145,12 +181,22 @@ impl<W: Write> Writer<W> {
             data: picture.unit,
             format: picture.format.to_owned(),
         };
-        let mut encoded = std::mem::take(&mut self.message);
-        encoded.clear();
-        message.encode(&mut encoded).map_err(io::Error::other)?;
-        self.message = encoded;
-        let header = channel.next(picture.time_ns);
-        self.file.write_to_known_channel(&header, &self.message).map_err(io_error)?;
+        self.message(channel, picture.time_ns, &message)
+    }
+
+    /// Appends a message to a channel of its kind.
+    ///
+    /// # Errors
+    /// As [`Writer::video`].
+    pub fn message<M: Described>(
+        &mut self,
+        channel: &mut Channel,
+        time_ns: u64,
+        message: &M,
+    ) -> io::Result<()> {
+        self.encoded.clear();
+        message.encode(&mut self.encoded).map_err(io::Error::other)?;
+        self.file.write_to_known_channel(&channel.next(time_ns), &self.encoded).map_err(io_error)?;
         self.keep_up()
     }
 
@@ -198,8 +244,8 @@ impl Channel {
     }
 }
 
-/// The format's seconds end in 2106.
-fn timestamp(ns: u64) -> Timestamp {
+/// A time in ns since 1970 as messages have it. The format's seconds end in 2106.
+pub fn timestamp(ns: u64) -> Timestamp {
     Timestamp::new(u32::try_from(ns / NS).unwrap_or(u32::MAX), (ns % NS) as u32)
 }
 
@@ -251,6 +297,19 @@ mod tests {
             assert!(messages[3].channel.schema.is_none());
             assert_eq!(&*messages[3].data, b"packet");
         }
+    }
+
+    #[test]
+    fn messages_of_ours_have_their_schema_with_them() {
+        let mut writer = Writer::new(Vec::new(), Compression::None).unwrap();
+        let mut imu = writer.add_messages::<proto::Imu>("/zed1/imu").unwrap();
+        let sample = proto::Imu { timestamp: Some(timestamp(9)), boot_time_ns: 4, ..proto::Imu::default() };
+        writer.message(&mut imu, 9, &sample).unwrap();
+        let file = writer.finish().unwrap();
+        let message = ::mcap::MessageStream::new(&file).unwrap().next().unwrap().unwrap();
+        let schema = message.channel.schema.as_ref().unwrap();
+        assert_eq!((schema.name.as_str(), schema.encoding.as_str()), ("cvmmap_streamer.Imu", "protobuf"));
+        assert_eq!(<proto::Imu as prost::Message>::decode(&*message.data).unwrap(), sample);
     }
 
     #[test]

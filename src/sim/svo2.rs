@@ -96,7 +96,7 @@ impl Recording {
     pub fn create(&self, path: &Path, stop: &AtomicBool) -> Result<u32, Failure> {
         let failed = |error: &dyn std::fmt::Display| configuration(format!("'{}': {error}", path.display()));
         let existing = Existing::Kept("it exists, and nothing is overwritten");
-        let claimed = Claimed::new(path, None, existing).map_err(|why| failed(&why))?;
+        let claimed = Claimed::new(path, &[], existing).map_err(|why| failed(&why))?;
         let (frames, out) =
             self.write(BufWriter::new(claimed.file()), stop).map_err(|error| match error {
                 Trouble::File(error) => failed(&error),

@@ -174,24 +174,38 @@ impl From<Failure> for Wrong {
 
 /// Places where frames are damaged, by the first of them. Each is told once, however often it is come across.
 #[derive(Default)]
-pub(super) struct Damages(BTreeSet<u64>);
+pub(super) struct Damages {
+    places: BTreeSet<u64>,
+    /// Goes in front of what is told.
+    whose: String,
+}
 
 impl Damages {
+    /// Of one of several cameras.
+    pub fn of(label: &str) -> Self {
+        Self { whose: format!("{label}: "), ..Self::default() }
+    }
+
+    /// How many there are so far.
+    pub fn count(&self) -> usize {
+        self.places.len()
+    }
+
     pub fn tell(&mut self, control: &mut Control, frames: RangeInclusive<u64>, why: &str) {
         let (first, last) = frames.into_inner();
-        if self.0.insert(first) && self.0.len() <= TOLD {
-            let frames = words::frames_are(first as usize, last as usize);
-            control.notice(format!("warning: {frames} left out: {why}"));
+        if self.places.insert(first) && self.places.len() <= TOLD {
+            let (whose, frames) = (&self.whose, words::frames_are(first as usize, last as usize));
+            control.notice(format!("warning: {whose}{frames} left out: {why}"));
         }
     }
 
     /// Tells how many were not told; returns how many there are.
     pub fn close(self, control: &mut Control) -> usize {
-        let damaged = self.0.len();
+        let damaged = self.count();
         if damaged > TOLD {
-            let more = damaged - TOLD;
+            let (whose, more) = (&self.whose, damaged - TOLD);
             let places = if more == 1 { "place is" } else { "places are" };
-            control.notice(format!("warning: {more} more {places} damaged"));
+            control.notice(format!("warning: {whose}{more} more {places} damaged"));
         }
         damaged
     }
@@ -214,9 +228,22 @@ pub(super) fn size_changes(frame: usize, was: (u32, u32), is: (u32, u32), rule: 
 pub(super) struct Remarks(BTreeSet<String>);
 
 impl Remarks {
+    /// Those that there are by now were told.
+    fn told(recording: &Recording) -> Self {
+        Self(recording.remarks(0).into_iter().collect())
+    }
+
     pub fn tell(&mut self, control: &mut Control, remark: &str) {
         if self.0.insert(remark.to_owned()) {
             control.notice(format!("warning: {remark}"));
+        }
+    }
+
+    /// Tells what the source finds odd, if the message is about that.
+    pub fn hear(&mut self, message: &gst::message::Warning, control: &mut Control) {
+        let remark = message.details().filter(|details| details.name() == "zedsvosrc-remark");
+        if let Some(remark) = remark.and_then(|remark| remark.get::<String>("remark").ok()) {
+            self.tell(control, &remark);
         }
     }
 
@@ -260,10 +287,9 @@ pub fn convert(
         true => Existing::Replaced,
         false => Existing::Kept("it exists; --overwrite replaces it"),
     };
-    let claimed = Claimed::new(output, Some(&identity), existing).map_err(|why| wrong(&why))?;
-    let scanned = tell_how_it_was_found(&recording, control);
-    let mut remarks = Remarks::default();
-    remarks.tell_all(control, &recording);
+    let claimed = Claimed::new(output, &[identity], existing).map_err(|why| wrong(&why))?;
+    let scanned = tell_how_it_was_found(&recording, "", control);
+    let mut remarks = Remarks::told(&recording);
     control.check()?;
     let file = claimed.file();
     let written = match &conversion.how {
@@ -333,10 +359,18 @@ pub(super) fn check_read(input: &Path, recording: &Recording) -> Result<(), Fail
     recording.read_error().map_or(Ok(()), |error| Err(failed(error)))
 }
 
-fn tell_how_it_was_found(recording: &Recording, control: &mut Control) -> Option<String> {
+/// Tells what is odd about a recording, and if it was not found by its index; returns why.
+pub(super) fn tell_how_it_was_found(
+    recording: &Recording,
+    whose: &str,
+    control: &mut Control,
+) -> Option<String> {
+    for remark in recording.remarks(0) {
+        control.notice(format!("warning: {whose}{remark}"));
+    }
     let Found::Scanned(why) = recording.found() else { return None };
     control.notice(format!(
-        "warning: the recording was cut short or is damaged ({why}): {} found",
+        "warning: {whose}the recording was cut short or is damaged ({why}): {} found",
         words::counted_were(recording.frames(), "whole frame")
     ));
     Some(why.clone())

@@ -310,7 +310,7 @@ fn tell_recovery(frame: usize, kind: Kind, control: &mut Control) {
 }
 
 /// Has the disk write what is there while more is copied, so that little is left to wait for in the end.
-struct Writeback {
+pub(super) struct Writeback {
     ask: SyncSender<()>,
     thread: JoinHandle<io::Result<()>>,
     /// Since it was asked last.
@@ -318,7 +318,7 @@ struct Writeback {
 }
 
 impl Writeback {
-    fn start(file: &File) -> io::Result<Self> {
+    pub fn start(file: &File) -> io::Result<Self> {
         let file = file.try_clone()?;
         let (ask, asked) = sync_channel(1);
         let work = move || asked.iter().try_for_each(|()| file.sync_data());
@@ -326,7 +326,7 @@ impl Writeback {
         Ok(Self { ask, thread, bytes: 0 })
     }
 
-    fn grown(&mut self, bytes: usize) {
+    pub fn grown(&mut self, bytes: usize) {
         self.bytes += bytes;
         if self.bytes >= WRITEBACK {
             // It is at work; or it ended with an error, which is told in the end.
@@ -337,7 +337,7 @@ impl Writeback {
 
     /// # Errors
     /// What the disk said, which it says only once.
-    fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         drop(self.ask);
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of ours panicked")))
     }

@@ -3,17 +3,21 @@
 //! ZED recordings (SVO2) into other files.
 //!
 //! - [`to_mp4`]: the command `svo-to-mp4`;
+//! - [`grid`]: the command `svo-grid-to-mp4`, several of them in one picture;
 //! - [`options`]: what is asked for, and every rule about it;
 //! - [`convert`]: one recording into one file, for whoever has one or many;
-//! - [`copy`]: without decoding; [`encode`]: one of its views, with the settings of [`quality`];
+//! - [`copy`]: without decoding; [`encode`]: one of its views, by a chain of elements with the settings of [`quality`];
+//! - [`to_mcap`]: the command `svo-to-mcap`;
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
 //! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
 //! - [`timeline`]: a picture of a segment.
 
+mod chain;
 pub mod convert;
 pub mod copy;
 pub mod encode;
+pub mod grid;
 pub mod health;
 pub mod inspect;
 pub mod options;
@@ -21,6 +25,7 @@ pub mod progress;
 pub mod quality;
 pub mod segment;
 pub mod timeline;
+pub mod to_mcap;
 pub mod to_mp4;
 
 use gst::glib;

@@ -41,10 +41,10 @@ pub enum Preset {
     Quality,
 }
 
-/// How frames become an MP4 file, and which.
-#[derive(Debug, clap::Args)]
-pub struct Options {
-    /// Of the MP4 file [default: h265]
+/// How pictures are encoded, where they are.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct EncodingOptions {
+    /// Of what is encoded [default: h265]
     #[arg(long, value_enum)]
     codec: Option<Codec>,
     /// Which encoder [default: auto]
@@ -56,6 +56,48 @@ pub struct Options {
     /// Constant quality, 1 (best) to 50, as x264's and x265's CRF and NVENC's QP [default: 21, of h265 25]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=50))]
     quality: Option<u32>,
+}
+
+impl EncodingOptions {
+    /// The codec, where one is asked for.
+    pub fn codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
+    /// Those that are given and mean nothing where nothing is encoded.
+    fn given(&self) -> Vec<&'static str> {
+        let flags = [
+            ("--encoder-device", self.encoder_device.is_some()),
+            ("--preset", self.preset.is_some()),
+            ("--quality", self.quality.is_some()),
+        ];
+        flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
+    }
+
+    /// With the defaults.
+    ///
+    /// # Errors
+    /// A usage [`Failure`] that names the flag and the rule.
+    pub fn resolve(&self) -> Result<Encoding, Failure> {
+        let codec = self.codec.unwrap_or(Codec::H265);
+        let device = self.encoder_device.unwrap_or(Device::Auto);
+        Ok(Encoding {
+            codec,
+            candidates: candidates(device.name(), codec)?,
+            preset: self.preset.unwrap_or(Preset::Balanced),
+            quality: self.quality.unwrap_or(match codec {
+                Codec::H264 => 21,
+                Codec::H265 => 25,
+            }),
+        })
+    }
+}
+
+/// How frames become an MP4 file, and which.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    encoding: EncodingOptions,
     /// First frame, counted from 0
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
     start_frame: Option<usize>,
@@ -118,60 +160,60 @@ impl Options {
     /// # Errors
     /// A usage [`Failure`] that names the flag and the rule.
     pub fn resolve(&self) -> Result<Conversion, Failure> {
-        let frames = Frames { start: self.start_frame, end: self.end_frame };
-        if let (Some(start), Some(end)) = (frames.start, frames.end)
+        let frames = Frames::new(self.start_frame, self.end_frame)?;
+        Ok(Conversion { frames, how: self.how()?, overwrite: self.overwrite })
+    }
+
+    fn how(&self) -> Result<How, Failure> {
+        if !self.copy {
+            return Ok(How::Encode(self.encoding.resolve()?));
+        }
+        let given = self.encoding.given();
+        if !given.is_empty() {
+            let given = given.join(", ");
+            return Err(Failure::usage(format!("{given}: nothing is encoded with --copy; leave one out")));
+        }
+        Ok(How::Copy(self.encoding.codec))
+    }
+}
+
+impl Frames {
+    /// Those that are asked for.
+    ///
+    /// # Errors
+    /// A usage [`Failure`] where the end is before the start.
+    pub fn new(start: Option<usize>, end: Option<usize>) -> Result<Self, Failure> {
+        if let (Some(start), Some(end)) = (start, end)
             && start > end
         {
             return Err(Failure::usage(format!(
                 "--start-frame {start}: it is after --end-frame {end}; both are frames of the file"
             )));
         }
-        Ok(Conversion { frames, how: self.how()?, overwrite: self.overwrite })
+        Ok(Self { start, end })
     }
 
-    fn how(&self) -> Result<How, Failure> {
-        if self.copy {
-            let encoding = [
-                ("--encoder-device", self.encoder_device.is_some()),
-                ("--preset", self.preset.is_some()),
-                ("--quality", self.quality.is_some()),
-            ];
-            let given: Vec<&str> =
-                encoding.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
-            if !given.is_empty() {
-                let given = given.join(", ");
-                return Err(Failure::usage(format!(
-                    "{given}: nothing is encoded with --copy; leave one out"
-                )));
-            }
-            return Ok(How::Copy(self.codec));
-        }
-        let codec = self.codec.unwrap_or(Codec::H265);
-        let device = self.encoder_device.unwrap_or(Device::Auto);
-        Ok(How::Encode(Encoding {
-            codec,
-            candidates: candidates(device.name(), codec)?,
-            preset: self.preset.unwrap_or(Preset::Balanced),
-            quality: self.quality.unwrap_or(match codec {
-                Codec::H264 => 21,
-                Codec::H265 => 25,
-            }),
-        }))
-    }
-}
-
-impl Frames {
     /// Those of a recording that has `count`, one or more.
     ///
     /// # Errors
     /// A [`Failure`] that says which frames there are.
     pub fn within(self, count: usize) -> Result<RangeInclusive<usize>, Failure> {
+        self.within_all(count, |count, last| format!("the recording has {count} frames, 0 to {last}"))
+    }
+
+    /// The same of other things that are counted; `told` says how many there are, and the last.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says which there are.
+    pub fn within_all(
+        self,
+        count: usize,
+        told: impl Fn(usize, usize) -> String,
+    ) -> Result<RangeInclusive<usize>, Failure> {
         let last = count - 1;
         for (flag, frame) in [("--start-frame", self.start), ("--end-frame", self.end)] {
             if let Some(frame) = frame.filter(|&frame| frame > last) {
-                return Err(configuration(format!(
-                    "{flag} {frame}: the recording has {count} frames, 0 to {last}"
-                )));
+                return Err(configuration(format!("{flag} {frame}: {}", told(count, last))));
             }
         }
         Ok(self.start.unwrap_or(0)..=self.end.unwrap_or(last))

@@ -7,6 +7,7 @@
 pub mod demux_rig;
 pub mod encoders;
 pub mod flv;
+pub mod mcap_rig;
 pub mod mux_rig;
 pub mod nats;
 pub mod nats_peer;

@@ -57,12 +57,14 @@ pub fn show(file: &Path, demuxer: Option<&str>) -> Shown {
 
 /// What the judge reads from an MCAP file; the video's access units go to `bitstream`.
 pub fn mcap(file: &Path, bitstream: Option<&Path>) -> Value {
+    judge(file, &bitstream.map_or(vec![], |path| vec!["--bitstream", path.to_str().unwrap()]))
+}
+
+/// The same, with flags of tests/readers/mcap_judge.py.
+pub fn judge(file: &Path, flags: &[&str]) -> Value {
     let mut judge = Command::new(folder().join("venv/bin/python"));
     judge.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/mcap_judge.py")).arg(file);
-    if let Some(bitstream) = bitstream {
-        judge.arg("--bitstream").arg(bitstream);
-    }
-    let output = run(&mut judge);
+    let output = run(judge.args(flags));
     assert!(output.status.success(), "{judge:?}: {}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }

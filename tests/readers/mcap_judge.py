@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """What the Python mcap package and Foxglove's schemas read from an MCAP file, as JSON.
 
-usage: target/readers/venv/bin/python tests/readers/mcap_judge.py FILE [--bitstream OUT] [--topic TOPIC]
+usage: target/readers/venv/bin/python tests/readers/mcap_judge.py FILE [--bitstream OUT] [--topic TOPIC] [--messages TOPIC]
 
 A list of faults has the numbers of the messages of that topic, from 0, that have it; with nothing wrong it is empty.
 What was read before a file turned unreadable is told as well, with the reason in `errors`.
@@ -113,6 +113,25 @@ def described(descriptor, seen=()):
     return descriptor.full_name, sorted(zip(kinds, inner), key=lambda item: item[0])
 
 
+def plain(value, field=None):
+    """A message as JSON has it: times in ns, the names of enums, null where a message within is not set."""
+    if field is None:
+        if value.DESCRIPTOR.full_name == "google.protobuf.Timestamp":
+            return value.ToNanoseconds()
+        fields = value.DESCRIPTOR.fields
+        return {field.name: plain(getattr(value, field.name), field) if is_set(value, field) else None for field in fields}
+    if field.is_repeated:
+        one = plain if field.message_type else (lambda item: item)
+        return [one(item) for item in value]
+    if field.message_type:
+        return plain(value)
+    return field.enum_type.values_by_number[value].name if field.enum_type else value
+
+
+def is_set(message, field):
+    return field.is_repeated or not field.message_type or message.HasField(field.name)
+
+
 class Protobuf(Topic):
     """A message that Foxglove has a schema for is read with that, any other with the file's own."""
 
@@ -128,6 +147,7 @@ class Protobuf(Topic):
             self.facts["schema_is_foxgloves"] = same
         self.facts["schema_files"] = [file.name for file in FileDescriptorSet.FromString(schema.data).file]
         self.facts["unknown_fields"] = []
+        self.facts["times_apart"] = 0
 
     def judge(self, number, message):
         parsed = self.parse(message.data)
@@ -135,7 +155,16 @@ class Protobuf(Topic):
             self.facts["unknown_fields"].append(number)
         if number == 0 and not isinstance(self, Video):
             self.facts["first"] = MessageToDict(parsed, preserving_proto_field_name=True)
+        if self.facts.get("messages") is not None:
+            self.facts["messages"].append(plain(parsed))
+        self.facts["times_apart"] += self.differs(parsed, message)
         return parsed
+
+    @staticmethod
+    def differs(parsed, message):
+        """A timestamp of its own that is not the message's."""
+        there = "timestamp" in parsed.DESCRIPTOR.fields_by_name
+        return int(there and parsed.timestamp.ToNanoseconds() != message.log_time)
 
 
 class Video(Protobuf):
@@ -202,10 +231,10 @@ def topic_of(channel, schema, messages_before):
 
 
 class File:
-    def __init__(self):
+    def __init__(self, listed):
         self.topics, self.schemas, self.channels = {}, {}, {}
-        self.messages = 0
-        self.facts = dict(profile=None, library=None, compressions=[], finished=False, errors=[])
+        self.messages, self.listed, self.last = 0, listed, 0
+        self.facts = dict(profile=None, library=None, compressions=[], finished=False, in_order=True, errors=[])
 
     def read(self, stream):
         """In the file's order, with all checksums checked; what follows the data, the summary, is another matter."""
@@ -234,8 +263,12 @@ class File:
                 self.topics[record.topic].facts["channels"] += 1
             else:
                 schema = self.schemas[record.schema_id] if record.schema_id else None
-                self.topics[record.topic] = topic_of(record, schema, self.messages)
+                topic = self.topics[record.topic] = topic_of(record, schema, self.messages)
+                if record.topic == self.listed:
+                    topic.facts["messages"] = []
         elif isinstance(record, Message):
+            self.facts["in_order"] &= self.last <= record.log_time
+            self.last = record.log_time
             self.topics[self.channels[record.channel_id]].take(record)
             self.messages += 1
 
@@ -272,9 +305,10 @@ def main():
     parser.add_argument("file")
     parser.add_argument("--bitstream", metavar="OUT", help="all of the video's data in one file")
     parser.add_argument("--topic", help="of the bitstream, where there are several")
+    parser.add_argument("--messages", metavar="TOPIC", help="all of its messages, with their fields")
     options = parser.parse_args()
 
-    file = File()
+    file = File(options.messages)
     errors = file.facts["errors"]
     with open(options.file, "rb") as stream:
         attempt(errors, file.read, stream)

@@ -8,6 +8,7 @@
 //! - [`calibration`] and [`rectify`]: factory calibration, rectification maps and a remap of planes;
 //! - [`group`]: which frames of several cameras belong together;
 //! - [`nal`]: what the bitstream says of itself;
+//! - [`sets`]: parameter sets with every key frame;
 //! - [`sample`]: access units as MP4 has them;
 //! - [`words`]: frames and their numbers as messages have them;
 //! - [`Writer`]: synthetic recordings.
@@ -46,6 +47,7 @@ mod recording;
 pub mod rectify;
 pub mod sample;
 pub mod sensors;
+pub mod sets;
 mod storage;
 pub mod words;
 pub mod writer;

@@ -150,6 +150,86 @@ fn entry(recovers_after: u16) -> Kind {
     Kind::Entry { recovers_after }
 }
 
+/// What a NAL unit before a picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An access unit delimiter.
+    Delimiter,
+    /// A parameter set: 0 for the video's, 1 for a sequence's, 2 for a picture's.
+    Set(usize),
+    /// Anything else, as supplemental enhancement information.
+    Other,
+}
+
+/// The NAL units of an access unit before its first slice, without their start codes. What follows is not looked at.
+pub fn before_picture(codec: Codec, unit: &[u8]) -> impl Iterator<Item = (Role, &[u8])> {
+    let end = picture_at(codec, unit).unwrap_or(unit.len());
+    units(&unit[..end]).filter_map(move |nal| {
+        let &first = nal.first()?;
+        let role = match (codec, avc_type(first), hevc_type(first)) {
+            (Codec::H264, 9, _) | (Codec::H265, _, 35) => Role::Delimiter,
+            (Codec::H264, kind @ (7 | 8), _) => Role::Set(usize::from(kind) - 6),
+            (Codec::H265, _, kind @ 32..=34) => Role::Set(usize::from(kind) - 32),
+            _ => Role::Other,
+        };
+        Some((role, nal))
+    })
+}
+
+/// Where the start code, of three bytes, of the first slice lies; `None` where there is no slice.
+pub fn picture_at(codec: Codec, unit: &[u8]) -> Option<usize> {
+    starts_of(unit).find(|&at| unit.get(at + 3).is_some_and(|&first| is_slice(codec, first)))
+}
+
+/// Whether a decoder that knows nothing yet can begin with the picture: IDR of H.264, IDR, CRA and BLA of H.265.
+pub fn is_random_access(codec: Codec, unit: &[u8]) -> bool {
+    let first = picture_at(codec, unit).map(|at| unit[at + 3]);
+    first.is_some_and(|first| match codec {
+        Codec::H264 => avc_type(first) == 5,
+        Codec::H265 => (16..=21).contains(&hevc_type(first)),
+    })
+}
+
+/// Whether pictures may be shown in another order than they are decoded in, by the first sequence parameter set; `None`
+/// where there is none that can be read.
+pub fn may_reorder(codec: Codec, unit: &[u8]) -> Option<bool> {
+    const BASELINE: u8 = 66;
+    let (_, set) = before_picture(codec, unit).find(|(role, _)| *role == Role::Set(1))?;
+    match codec {
+        Codec::H264 => {
+            let sps = scuffle_h264::Sps::parse_with_emulation_prevention(Cursor::new(set)).ok()?;
+            Some(sps.profile_idc != BASELINE && sps.pic_order_cnt_type != 2)
+        }
+        Codec::H265 => {
+            let sps = scuffle_h265::SpsNALUnit::parse(Cursor::new(set)).ok()?.rbsp;
+            Some(sps.sub_layer_ordering_info.sps_max_num_reorder_pics.iter().any(|&pictures| pictures > 0))
+        }
+    }
+}
+
+/// Whether the first slice of an H.264 access unit is a B slice.
+pub fn is_b_slice(unit: &[u8]) -> bool {
+    const HEAD: usize = 16;
+    let Some(at) = picture_at(Codec::H264, unit) else { return false };
+    let slice = &unit[at + 4..unit.len().min(at + 4 + HEAD)];
+    let slice = without_emulation_prevention(slice);
+    // first_mb_in_slice, and then slice_type: 1, or 6 where all slices of the picture are of one type.
+    let kind = code_length(&slice).and_then(|bits| exp_golomb_at(&slice, bits));
+    matches!(kind, Some(1 | 6))
+}
+
+fn is_slice(codec: Codec, first: u8) -> bool {
+    match codec {
+        Codec::H264 => (1..=5).contains(&avc_type(first)),
+        Codec::H265 => hevc_type(first) < 32,
+    }
+}
+
+/// Where start codes of three bytes lie.
+fn starts_of(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    memmem::find_iter(bytes, &[0, 0, 1])
+}
+
 /// Width and height in pixels of the cropped picture, by the first sequence parameter set.
 pub fn picture_size(codec: Codec, frame: &[u8]) -> Option<(u32, u32)> {
     // The parsers' own sums overflow where more is cropped away than there is.
@@ -228,7 +308,20 @@ fn extended(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// The first Exp-Golomb code.
 fn exp_golomb(bytes: &[u8]) -> Option<u32> {
-    let bit = |at: usize| bytes.get(at / 8).map(|byte| u32::from(byte >> (7 - at % 8) & 1));
+    exp_golomb_at(bytes, 0)
+}
+
+/// How many bits the first Exp-Golomb code has.
+fn code_length(bytes: &[u8]) -> Option<usize> {
+    let zeros: u32 =
+        bytes.iter().position(|&byte| byte != 0).map(|at| 8 * at as u32 + bytes[at].leading_zeros())?;
+    (zeros < 32).then_some(2 * zeros as usize + 1)
+}
+
+/// The Exp-Golomb code that begins so many bits behind the first.
+fn exp_golomb_at(bytes: &[u8], skipped: usize) -> Option<u32> {
+    let bit =
+        |at: usize| bytes.get((skipped + at) / 8).map(|byte| u32::from(byte >> (7 - (skipped + at) % 8) & 1));
     let zeros = (0..32).take_while(|&at| bit(at) == Some(0)).count();
     let mut value = 0u32;
     for at in zeros..=2 * zeros {
@@ -375,6 +468,55 @@ mod tests {
         assert_eq!(kind(Codec::H264, &annex_b(&[&cut, AVC_P])), Some(Kind::Delta), "longer than its unit");
     }
 
+    #[test]
+    fn where_streams_can_be_joined_is_told_by_the_picture_alone() {
+        let joins = |codec, unit: &[u8]| is_random_access(codec, &annex_b(&[unit]));
+        assert!(is_random_access(Codec::H264, &annex_b(&[AVC_AUD, AVC_SPS, AVC_IDR])));
+        assert!(!joins(Codec::H264, AVC_P) && !joins(Codec::H264, AVC_SPS));
+        // A recovery point: decoding can begin, and pictures become whole by and by.
+        let sei: &[u8] = &[0x06, 0x06, 0x01, 0xc4, 0x80];
+        assert!(!is_random_access(Codec::H264, &annex_b(&[AVC_AUD, AVC_SPS, sei, AVC_P])));
+        for kind in 0..32u8 {
+            assert_eq!(joins(Codec::H265, &[kind << 1, 1, 0xaf]), (16..=21).contains(&kind), "type {kind}");
+        }
+    }
+
+    #[test]
+    fn b_slices_are_told_from_others() {
+        // first_mb_in_slice 0 is the bit 1; slice_type as ue(v).
+        for (bits, b) in [
+            (0b1100_0000, false),
+            (0b1010_0000, true),
+            (0b1011_0000, false),
+            (0b1001_1000, false),
+            (0b1001_1100, true),
+            (0b1000_1000, false),
+        ] {
+            assert_eq!(is_b_slice(&annex_b(&[AVC_AUD, &[0x01, bits, 0xff]])), b, "{bits:08b}");
+        }
+        // Of a later macroblock: 8 is 0001001.
+        assert!(is_b_slice(&annex_b(&[&[0x01, 0b0001_0010, 0b1000_0000]])));
+        assert!(!is_b_slice(&annex_b(&[&[0x01, 0]])) && !is_b_slice(&[]));
+    }
+
+    #[test]
+    fn what_may_be_reordered_stands_in_the_sequence_parameter_set() {
+        assert_eq!(may_reorder(Codec::H264, &annex_b(&[AVC_SPS, AVC_IDR])), Some(false), "Baseline");
+        assert_eq!(may_reorder(Codec::H264, &annex_b(&[AVC_IDR])), None);
+        assert!(may_reorder(Codec::H265, &annex_b(&[HEVC_2K])).is_some());
+        assert_eq!(may_reorder(Codec::H265, &annex_b(&[HEVC_P])), None);
+    }
+
+    #[test]
+    fn what_is_before_the_picture_is_told_by_its_role() {
+        let unit = annex_b(&[AVC_AUD, AVC_SPS, &[0x68, 0xce], &[6, 5], AVC_IDR, AVC_IDR]);
+        let roles: Vec<_> = before_picture(Codec::H264, &unit).map(|(role, _)| role).collect();
+        assert_eq!(roles, [Role::Delimiter, Role::Set(1), Role::Set(2), Role::Other]);
+        let unit = annex_b(&[HEVC_AUD, &[0x40, 1], HEVC_2K, &[0x44, 1, 7], HEVC_P]);
+        let roles: Vec<_> = before_picture(Codec::H265, &unit).map(|(role, _)| role).collect();
+        assert_eq!(roles, [Role::Delimiter, Role::Set(0), Role::Set(1), Role::Set(2)]);
+    }
+
     proptest! {
         #[test]
         fn nothing_panics(
@@ -389,7 +531,12 @@ mod tests {
             let bytes = pieces.concat();
             let all: usize = units(&bytes).map(<[u8]>::len).sum();
             prop_assert!(all <= bytes.len());
-            let _ = (detect(&bytes), picture_size(codec, &bytes));
+            let _ = (detect(&bytes), picture_size(codec, &bytes), may_reorder(codec, &bytes), is_b_slice(&bytes));
+            let mut sets = crate::sets::ParameterSets::new(codec);
+            let mut completed = bytes.clone();
+            if sets.complete(&mut completed).is_ok() {
+                prop_assert!(sets.remember(&completed), "{completed:?}");
+            }
             if let Some(found) = kind(codec, &bytes) {
                 prop_assert!(starts(&bytes));
                 // What follows the first slice is not looked at.

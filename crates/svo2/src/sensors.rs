@@ -2,6 +2,7 @@
 
 //! The IMU's samples that lie beside the video.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -180,12 +181,24 @@ impl SensorReader {
     /// # Errors
     /// Each that cannot be read says why, in its place.
     pub fn between(&mut self, after: u64, until: u64) -> impl Iterator<Item = Result<Sample, String>> {
-        let from = self.entries.partition_point(|entry| entry.time_ns <= after);
-        let to = self.entries.partition_point(|entry| entry.time_ns <= until).max(from);
-        (from..to).map(|number| self.sample(number))
+        self.numbers(after, until).map(|number| self.sample(number))
     }
 
-    fn sample(&mut self, number: usize) -> Result<Sample, String> {
+    /// Which samples have times after `after` up to and including `until`, in ns since 1970, by the index.
+    pub fn numbers(&self, after: u64, until: u64) -> Range<usize> {
+        let from = self.entries.partition_point(|entry| entry.time_ns <= after);
+        let to = self.entries.partition_point(|entry| entry.time_ns <= until).max(from);
+        from..to
+    }
+
+    /// One of the samples, in the order of their times.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    ///
+    /// # Panics
+    /// There are fewer.
+    pub fn sample(&mut self, number: usize) -> Result<Sample, String> {
         let container = &self.recording.container;
         let message = self.cursor.message(container, &self.entries[number])?.read()?;
         Sample::parse(self.sensors, &message)

@@ -153,8 +153,11 @@ impl ZedSvoSrc {
                 return;
             }
             // Those that follow one another are told of together.
-            let frame = (frame..).find(|frame| !out.inside.contains(frame)).unwrap_or(frame);
-            (out.swallowed(frame, &session.timeline), out.complaint.take())
+            let mut end = frame;
+            while out.inside.contains(&end) {
+                end += 1;
+            }
+            (out.swallowed(end, &session.timeline), out.complaint.take())
         };
         let decoder = session.stats.lock().unwrap().decoder.clone().unwrap_or_default();
         for (first, last) in runs {

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! A recording's access units as they are, but for parameter sets that key frames lack.
+
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use svo2::sets::ParameterSets;
+use svo2::{Codec, Kind, Reader, Recording, nal};
+
+use super::feed::{Feed, Unit};
+use crate::svo::chain::Ended;
+use crate::svo::convert::{Control, Damages};
+
+/// An encoder that reorders pictures does so within as many.
+const LOOKED_AT: usize = 300;
+
+/// Why a recording cannot be copied into `foxglove.CompressedVideo`, which wants pictures in the order of showing, and key
+/// frames that decoding can begin with; `None` where it can.
+pub fn obstacle(recording: &Arc<Recording>) -> Option<String> {
+    let mut reader = Reader::new(recording.clone());
+    let codec = recording.codec();
+    let Some(first) = reader.entry_from(0) else { return Some("it has no key frame".into()) };
+    // The second key frame is as all others will be.
+    for entry in [Some(first), reader.entry_from(first + 1)].into_iter().flatten() {
+        if !is_key(&mut reader, entry) {
+            return Some(format!(
+                "frame {entry} is a recovery point and no key frame (intra refresh), and nobody can begin there"
+            ));
+        }
+    }
+    let sets = (first..recording.frames()).take(LOOKED_AT).filter_map(|frame| reader.unit(frame).ok());
+    let may_reorder = sets.into_iter().find_map(|unit| nal::may_reorder(codec, &unit)).unwrap_or(true);
+    if !may_reorder {
+        return None;
+    }
+    match codec {
+        // Not all encoders say that they do not reorder.
+        Codec::H264 => {
+            let frames = first..recording.frames().min(first + LOOKED_AT);
+            let b =
+                frames.into_iter().find(|&at| reader.unit(at).is_ok_and(|unit| nal::is_b_slice(&unit)))?;
+            Some(format!("frame {b} is a B-frame"))
+        }
+        Codec::H265 => Some("its pictures may be shown in another order than they are decoded in".into()),
+    }
+}
+
+fn is_key(reader: &mut Reader, frame: usize) -> bool {
+    let codec = reader.recording().codec();
+    matches!(reader.kind(frame), Ok(Kind::Entry { .. }))
+        && reader.unit(frame).is_ok_and(|unit| nal::is_random_access(codec, &unit))
+}
+
+/// Reads frame after frame.
+pub struct Copied {
+    reader: Reader,
+    recording: Arc<Recording>,
+    sets: ParameterSets,
+    frames: Range<usize>,
+    /// A key frame comes first, or again.
+    joins: bool,
+}
+
+impl Copied {
+    /// From the key frame at or before the first frame, which the first needs, up to the last.
+    pub fn new(recording: &Arc<Recording>, frames: &RangeInclusive<usize>) -> Self {
+        let mut reader = Reader::new(recording.clone());
+        let first = (0..=*frames.start()).rev().find(|&at| is_key(&mut reader, at));
+        let first = first.unwrap_or(*frames.start());
+        let mut sets = ParameterSets::new(recording.codec());
+        sets.remember(&reader.unit(first).unwrap_or_default());
+        if !sets.are_known() {
+            sets = sets_before(&mut reader, first);
+        }
+        let recording = recording.clone();
+        Self { reader, recording, sets, frames: first..frames.end() + 1, joins: true }
+    }
+
+    /// The first frame that will be read.
+    pub fn first(&self) -> usize {
+        self.frames.start
+    }
+
+    fn read(&mut self, frame: usize) -> Result<Vec<u8>, String> {
+        let mut unit = self.reader.unit(frame).map_err(|damage| damage.to_string())?;
+        if nal::is_random_access(self.recording.codec(), &unit) {
+            self.sets.complete(&mut unit).map_err(|why| format!("frame {frame}: {why}"))?;
+            self.joins = false;
+        } else if self.joins {
+            return Err(format!("frame {frame}: it needs a key frame before it"));
+        }
+        Ok(unit)
+    }
+}
+
+/// The sets that count at a frame, by the nearest frames before it that have any.
+fn sets_before(reader: &mut Reader, frame: usize) -> ParameterSets {
+    let codec = reader.recording().codec();
+    for at in (0..frame).rev() {
+        let mut sets = ParameterSets::new(codec);
+        if reader.unit(at).is_ok_and(|unit| sets.remember(&unit)) {
+            return sets;
+        }
+    }
+    ParameterSets::new(codec)
+}
+
+impl Feed for Copied {
+    fn next(&mut self, control: &mut Control, damages: &mut Damages) -> Result<Option<Unit>, Ended> {
+        while let Some(frame) = self.frames.next() {
+            let why = match self.read(frame) {
+                Ok(unit) => return Ok(Some(Unit { frame, bytes: Bytes::from(unit) })),
+                Err(why) => why,
+            };
+            self.joins = true;
+            while self.frames.start < self.frames.end && !is_key(&mut self.reader, self.frames.start) {
+                control.check()?;
+                self.frames.start += 1;
+            }
+            damages.tell(control, frame as u64..=self.frames.start as u64 - 1, &why);
+        }
+        Ok(None)
+    }
+}
