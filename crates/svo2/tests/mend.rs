@@ -47,6 +47,8 @@ fn chunks(bytes: &[u8]) -> Vec<Chunk> {
     chunks.collect()
 }
 
+type Lie = &'static dyn Fn(&mut u64, &mut u64);
+
 /// Changes time and offset of each message that an index has.
 fn bend(bytes: &mut [u8], index: usize, change: impl Fn(&mut u64, &mut u64)) {
     let len = u32::from_le_bytes(bytes[index + 2..index + 6].try_into().unwrap()) as usize;
@@ -66,7 +68,7 @@ fn an_index_that_lies_in_one_chunk_costs_no_frame() {
         let film = film(compression);
         let good = film.bytes();
         let chunk = &chunks(&good)[2];
-        let lies: [(_, &dyn Fn(&mut u64, &mut u64)); 3] = [
+        let lies: [(_, Lie); 3] = [
             ("offsets", &|_, offset| *offset += 5),
             ("times", &|time, _| *time += 77_000_000_000),
             ("far", &|_, offset| *offset += 1 << 50),
