@@ -61,6 +61,7 @@ bench: build readers
 	$(CARGO) bench --locked --bench svo_to_mp4
 	$(CARGO) bench --locked --bench svo_grid
 	$(CARGO) bench --locked --bench svo_to_mcap
+	$(CARGO) bench --locked --bench batch
 
 # Twenty thousand frames and what they cost; minutes.
 soak: build

@@ -18,7 +18,7 @@ use common::{median, row};
 use gst::prelude::*;
 use svo2::{Header, Layout, Writer};
 
-const RUNS: usize = 7;
+const RUNS: usize = 5;
 /// Of one view.
 const SIZE: (u32, u32) = (960, 600);
 /// Pictures that are different, and the length of a recording.

@@ -2,8 +2,10 @@
 
 //! The one table of exit codes, and the error that carries one.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use crate::place::Refused;
 use crate::redact;
 
 /// Why a command ended without success. The number is the process's exit code.
@@ -36,13 +38,34 @@ pub enum Exit {
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
+    /// Nothing is wrong, but somebody else makes the same file.
+    pub taken: Option<Taken>,
     message: String,
+}
+
+/// Whose a file is that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Somebody has written it.
+    Made,
+    /// Somebody writes it right now.
+    Growing,
 }
 
 impl Failure {
     /// A failure that ends the process with `exit`. Secrets of URLs in the message are not kept.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: redact::text(&message.into()) }
+        Self { exit, taken: None, message: redact::text(&message.into()) }
+    }
+
+    /// A file cannot be claimed for the output that `flag` names.
+    pub fn output(flag: &str, path: &Path, refused: &Refused) -> Self {
+        let taken = match refused {
+            Refused::Exists(_) => Some(Taken::Made),
+            Refused::Busy(_) => Some(Taken::Growing),
+            Refused::Wrong(_) => None,
+        };
+        Self { taken, ..configuration(format!("{flag} '{}': {refused}", path.display())) }
     }
 
     /// Tells a user what was wrong with the arguments.

@@ -48,6 +48,32 @@ pub enum Existing {
     Replaced,
 }
 
+/// Why there can be no such file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is one that stays.
+    #[error("{0}")]
+    Exists(&'static str),
+    /// Somebody else writes it right now, under this name.
+    #[error("it is being written right now, as '{0}'")]
+    Busy(String),
+    /// What is wrong with the name or the folder, or what the system says.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl From<&str> for Refused {
+    fn from(why: &str) -> Self {
+        Self::Wrong(why.to_owned())
+    }
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
+
 /// Where one file will lie.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -82,7 +108,8 @@ impl Place {
     /// # Errors
     /// Says that either name is taken, or what the system says.
     pub fn create(&self) -> Result<File, String> {
-        self.check_name(|| Err("it exists, and nothing is overwritten".into()))?;
+        let taken = || Err(Refused::Exists("it exists, and nothing is overwritten"));
+        self.check_name(taken).map_err(|refused| refused.to_string())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.folder, self.part(), flags, Mode::from_raw_mode(0o666)) {
             Ok(file) => Ok(file.into()),
@@ -99,13 +126,14 @@ impl Place {
     /// # Errors
     /// Says that the name is taken by what is to be kept; that somebody else writes the file right now; or what the
     /// system says.
-    pub fn claim(&self, existing: Existing) -> Result<File, String> {
+    pub fn claim(&self, existing: Existing) -> Result<File, Refused> {
         let taken = || match existing {
-            Existing::Kept(refusal) => Err(refusal.to_owned()),
+            Existing::Kept(refusal) => Err(Refused::Exists(refusal)),
             Existing::Replaced => Ok(()),
         };
         self.check_name(taken)?;
-        let system = |error: Errno| format!("'{}': {}", self.part_path(), io::Error::from(error));
+        let system =
+            |error: Errno| Refused::Wrong(format!("'{}': {}", self.part_path(), io::Error::from(error)));
         // A pipe of that name must not be waited for.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         loop {
@@ -114,14 +142,12 @@ impl Place {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Some file systems have no locks.
                 Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => (),
-                Err(Errno::WOULDBLOCK) => {
-                    return Err(format!("it is being written right now, as '{}'", self.part_path()));
-                }
+                Err(Errno::WOULDBLOCK) => return Err(Refused::Busy(self.part_path())),
                 Err(error) => return Err(system(error)),
             }
             let opened = rustix::fs::fstat(&file).map_err(system)?;
             if FileType::from_raw_mode(opened.st_mode) != FileType::RegularFile {
-                return Err(format!("'{}' is in the way: it is no regular file", self.part_path()));
+                return Err(format!("'{}' is in the way: it is no regular file", self.part_path()).into());
             }
             // Whoever had the lock may have finished meanwhile, and it is his file that we opened.
             match rustix::fs::statat(&self.folder, self.part(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -140,12 +166,12 @@ impl Place {
     }
 
     /// Whether the final name can be had; `taken` decides about files.
-    fn check_name(&self, taken: impl Fn() -> Result<(), String>) -> Result<(), String> {
+    fn check_name(&self, taken: impl Fn() -> Result<(), Refused>) -> Result<(), Refused> {
         match self.find(&self.name) {
             Ok(None) => Ok(()),
             Ok(Some(FileType::Directory)) => Err("it is a folder, not a file".into()),
             Ok(Some(_)) => taken(),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.to_string().into()),
         }
     }
 
@@ -244,7 +270,7 @@ impl Claimed {
     ///
     /// # Errors
     /// Says why there can be no such file.
-    pub fn new(path: &Path, never: &[Metadata], existing: Existing) -> Result<Self, String> {
+    pub fn new(path: &Path, never: &[Metadata], existing: Existing) -> Result<Self, Refused> {
         let ends_as_folder = path.as_os_str().to_string_lossy().ends_with('/');
         if ends_as_folder || path.file_name().is_none() {
             return Err("it names a folder, not a file".into());
@@ -255,7 +281,8 @@ impl Claimed {
         if path.metadata().is_ok_and(is_never) {
             return Err("it is the recording itself".into());
         }
-        let no_folder = |error: io::Error| format!("the folder '{}': {error}", folder_of(path).display());
+        let no_folder =
+            |error: io::Error| Refused::Wrong(format!("the folder '{}': {error}", folder_of(path).display()));
         if !folder_of(path).is_dir() {
             let why = folder_of(path).read_dir().map(drop).err();
             return Err(no_folder(why.unwrap_or_else(|| io::ErrorKind::NotADirectory.into())));

@@ -487,6 +487,7 @@ fn by_library(
         candidates: candidates.iter().map(|&name| name.to_owned()).collect(),
         preset: Preset::Fast,
         quality: 21,
+        threads: None,
     };
     let grid = Grid {
         frames,

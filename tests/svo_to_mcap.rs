@@ -457,6 +457,7 @@ fn by(candidates: &[&str]) -> Conversion {
             candidates: candidates.iter().map(|&name| name.to_owned()).collect(),
             preset: Preset::Fast,
             quality: 21,
+            threads: None,
         },
         codec_is_given: false,
         calibrations: vec![],

@@ -553,6 +553,7 @@ fn by(candidates: &[&str]) -> Conversion {
         candidates: candidates.iter().map(|&name| name.to_owned()).collect(),
         preset: Preset::Fast,
         quality: 21,
+        threads: None,
     };
     Conversion { frames: Frames::default(), how: How::Encode(encoding), overwrite: true }
 }

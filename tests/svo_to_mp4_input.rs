@@ -186,6 +186,7 @@ fn a_file_that_shrinks_while_it_is_converted_is_an_error_and_nothing_is_written(
         candidates: vec!["x264enc".into(), "openh264enc".into()],
         preset: Preset::Quality,
         quality: 1,
+        threads: None,
     };
     for compression in [None, Some(mcap::Compression::Zstd)] {
         for how in [How::Copy(None), How::Encode(encoding.clone())] {

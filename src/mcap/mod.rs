@@ -95,8 +95,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What `out` says.
     pub fn new(out: W, compression: Compression) -> io::Result<Self> {
-        // More threads would only be taken from the encoder.
-        Self::with_level(out, compression, DEFAULT_LEVEL, 0)
+        Self::with_level(out, compression, DEFAULT_LEVEL)
     }
 
     /// As [`new`](Self::new), for pictures that come as fast as they can be written: they hardly shrink, and what does
@@ -105,11 +104,10 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What `out` says.
     pub fn fast(out: W, compression: Compression) -> io::Result<Self> {
-        Self::with_level(out, compression, FAST_LEVEL, 1)
+        Self::with_level(out, compression, FAST_LEVEL)
     }
 
-    /// `threads`: of zstd, besides this one.
-    fn with_level(out: W, compression: Compression, level: i32, threads: u32) -> io::Result<Self> {
+    fn with_level(out: W, compression: Compression, level: i32) -> io::Result<Self> {
         let options = WriteOptions::new()
             // The libraries behind it take negative ones.
             .compression_level(level.cast_unsigned())
@@ -119,7 +117,8 @@ impl<W: Write> Writer<W> {
                 Compression::Lz4 => Some(::mcap::Compression::Lz4),
                 Compression::Zstd => Some(::mcap::Compression::Zstd),
             })
-            .compression_threads(threads)
+            // More would be taken from the encoder, and chunks are too small for them to help.
+            .compression_threads(0)
             .chunk_size(Some(CHUNK_BYTES))
             // A chunk is put together in memory: none lies half-written in the file.
             .disable_seeking(true);

@@ -24,11 +24,16 @@ const ENDS_WITHIN: Duration = Duration::from_secs(3);
 /// Which process a child is to die with: see [`die_with_suite`].
 const DIES_WITH: &str = "CVMMAP_STREAMER_DIES_WITH";
 
-/// In a process that a suite started: asks the system to kill it when the suite ends, also where it is stopped by then.
-/// A suite that is killed itself cannot end anybody. In any other process it does nothing.
+/// A process of this program will die with this one, and more exactly with the thread that starts it.
+pub(crate) fn bind_to_this(command: &mut Command) -> &mut Command {
+    command.env(DIES_WITH, std::process::id().to_string())
+}
+
+/// In a process that a suite or a batch started: asks the system to kill it when that ends, also where it is stopped by
+/// then. Who is killed himself cannot end anybody. In any other process it does nothing.
 ///
 /// # Errors
-/// Where the suite is gone already, or the system refuses.
+/// Where whoever started it is gone already, or the system refuses.
 pub fn die_with_suite() -> Result<(), Failure> {
     let Some(owner) = std::env::var_os(DIES_WITH) else { return Ok(()) };
     set_parent_process_death_signal(Some(Signal::KILL))
@@ -79,13 +84,12 @@ impl Process {
         let [out, err] = ["out", "err"].map(|stream| folder.join(format!("{name}.{stream}.log")));
         let file = |path: &Path| File::create(path).map_err(|error| failed("its log", error));
         let program = std::env::current_exe().map_err(|error| failed("this program", error))?;
-        let child = Command::new(program)
+        let child = bind_to_this(&mut Command::new(program))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file(&out)?)
             .stderr(file(&err)?)
             .env("GST_DEBUG_NO_COLOR", "1")
-            .env(DIES_WITH, std::process::id().to_string())
             .spawn()
             .map_err(|error| failed("it does not start", error))?;
         Ok(Self { name: name.to_owned(), child, out, err, status: None })

@@ -142,17 +142,19 @@ impl Chain {
 
     /// Whose fault an error is; `begun`: something had come out before.
     pub fn judge(&self, error: &gst::message::Error, begun: bool) -> Ended {
+        // The file cannot be read, by whichever encoder.
+        if let Some(failure) = unreadable(error, self.source(), &self.whose) {
+            return Ended::from(failure);
+        }
         let trouble = Trouble::of(error);
-        // What the source says itself holds for whichever encoder; that its stream failed may be the encoder's fault.
+        // What else the source says itself holds for all of them, too; that its stream failed may be the encoder's fault.
         if is_of(error, self.source()) && !error.error().matches(gst::StreamError::Failed) {
-            let location = self.whose.replacen("--input", "property 'location' =", 1) + ": ";
-            let why = trouble.text.strip_prefix(&location).unwrap_or(&trouble.text);
             // A decoder that is missing is no fault of the file's.
             let exit = match error.error().matches(gst::StreamError::CodecNotFound) {
                 true => Exit::Pipeline,
                 false => Exit::Configuration,
             };
-            return Ended::from(Failure::new(exit, format!("{}: {why}", self.whose)));
+            return Ended::from(Failure::new(exit, format!("{}: {}", self.whose, trouble.text)));
         }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
@@ -183,6 +185,17 @@ impl Chain {
 pub(super) fn is_of(error: &gst::message::Error, element: &gst::Element) -> bool {
     let element = element.upcast_ref::<gst::Object>();
     error.src().is_some_and(|src| src == element || src.has_as_ancestor(element))
+}
+
+/// A source's file that the system does not read; `whose` it is, for people.
+pub(super) fn unreadable(error: &gst::message::Error, source: &gst::Element, whose: &str) -> Option<Failure> {
+    if !is_of(error, source) || !error.error().is::<gst::ResourceError>() {
+        return None;
+    }
+    let location: Option<String> = source.find_property("location").and_then(|_| source.property("location"));
+    let named = format!("property 'location' = '{}': ", location.unwrap_or_default());
+    let text = Trouble::of(error).text;
+    Some(configuration(format!("{whose}: {}", text.strip_prefix(&named).unwrap_or(&text))))
 }
 
 /// Tells where the source had to leave frames out, if the message is about that.

@@ -10,9 +10,11 @@
 //! - [`to_mcap`]: the command `svo-to-mcap`;
 //! - [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
+//! - [`batch`]: any of these over whole data sets;
 //! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
 //! - [`timeline`]: a picture of a segment.
 
+pub mod batch;
 mod chain;
 pub mod convert;
 pub mod copy;

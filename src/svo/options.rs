@@ -89,6 +89,7 @@ impl EncodingOptions {
                 Codec::H264 => 21,
                 Codec::H265 => 25,
             }),
+            threads: None,
         })
     }
 }
@@ -143,6 +144,8 @@ pub struct Encoding {
     pub preset: Preset,
     /// 1 (best) to 50.
     pub quality: u32,
+    /// How many threads a software encoder has; `None`: as many as it thinks fit.
+    pub threads: Option<usize>,
 }
 
 /// The frames that are asked for, as they are counted in the recording.

@@ -27,6 +27,9 @@ pub enum Progress {
 /// When the next line is due.
 pub struct Lines {
     name: String,
+    /// What is counted, and how finely.
+    unit: &'static str,
+    parts: u64,
     started: Instant,
     told: Instant,
     told_percent: u64,
@@ -36,12 +39,9 @@ impl Progress {
     /// Of something with a name.
     pub fn new(name: &str) -> Self {
         if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template(STYLE).expect("a valid template");
-            let bar = ProgressBar::no_length().with_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
-            return Self::Bar(bar.with_message(name.to_owned()));
+            return Self::Bar(bar(name));
         }
-        let now = Instant::now();
-        Self::Lines(Lines { name: name.to_owned(), started: now, told: now, told_percent: 0 })
+        Self::Lines(Lines::new(name, "frames", 1))
     }
 
     /// So many frames of all are done.
@@ -75,8 +75,26 @@ impl Progress {
     }
 }
 
+/// A bar that counts frames.
+pub(super) fn bar(name: &str) -> ProgressBar {
+    ProgressBar::no_length().with_style(style(STYLE)).with_message(name.to_owned())
+}
+
+/// How all bars look.
+pub(super) fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("a valid template");
+    style.progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
 impl Lines {
-    fn line(&mut self, now: Instant, done: u64, total: u64) -> Option<String> {
+    /// Of something with a name, which counts units in so many parts of one.
+    pub(super) fn new(name: &str, unit: &'static str, parts: u64) -> Self {
+        let now = Instant::now();
+        Self { name: name.to_owned(), unit, parts, started: now, told: now, told_percent: 0 }
+    }
+
+    /// The line that is due now, if one is.
+    pub(super) fn line(&mut self, now: Instant, done: u64, total: u64) -> Option<String> {
         let percent = done * 100 / total.max(1);
         let since = now.duration_since(self.told);
         let due = percent >= self.told_percent + STEP_PERCENT || since >= AT_LEAST_EVERY;
@@ -87,7 +105,9 @@ impl Lines {
         let elapsed = now.duration_since(self.started);
         let rate = done as f64 / elapsed.as_secs_f64();
         let left = HumanDuration(Duration::from_secs_f64((total - done) as f64 / rate));
-        Some(format!("{}: {percent} %, {done} of {total} frames, {rate:.1}/s, {left} left", self.name))
+        let (unit, [done, total]) = (self.unit, [done, total].map(|parts| parts / self.parts));
+        let rate = rate / self.parts as f64;
+        Some(format!("{}: {percent} %, {done} of {total} {unit}, {rate:.1}/s, {left} left", self.name))
     }
 }
 
@@ -98,7 +118,7 @@ mod tests {
     #[test]
     fn a_log_gets_a_line_now_and_then() {
         let start = Instant::now();
-        let mut lines = Lines { name: "a".into(), started: start, told: start, told_percent: 0 };
+        let mut lines = Lines { started: start, told: start, ..Lines::new("a", "frames", 1) };
         let mut at = |seconds, done| lines.line(start + Duration::from_secs(seconds), done, 1000);
         assert_eq!(at(5, 300), None, "not too often");
         assert_eq!(at(10, 500).unwrap(), "a: 50 %, 500 of 1000 frames, 50.0/s, 10 seconds left");
@@ -106,5 +126,8 @@ mod tests {
         assert!(at(30, 600).is_some());
         assert!(at(91, 601).is_some(), "it still runs");
         assert_eq!(at(200, 1000), None, "the closing line comes");
+        let mut lines = Lines { started: start, told: start, ..Lines::new("b", "files", 1000) };
+        let line = lines.line(start + Duration::from_secs(20), 2500, 10_000).unwrap();
+        assert_eq!(line, "b: 25 %, 2 of 10 files, 0.1/s, 60 seconds left");
     }
 }

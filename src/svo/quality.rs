@@ -8,6 +8,8 @@ use crate::run::stage::Stage;
 
 /// Key frames are no further apart, so that players seek well.
 const KEY_FRAMES_S: f64 = 2.0;
+/// What x265 gives itself on machines with many cores.
+const MOST_FRAME_THREADS: usize = 6;
 
 /// Sets what this version of the encoder has, for frames that come at about `fps`.
 ///
@@ -41,9 +43,15 @@ pub fn encoder(stage: &mut Stage, encoding: &Encoding, fps: f64) {
         }
     }
     let no_b_frames = stage.wish_any(&["bframes", "b-frames", "max-bframes"], &["0"]);
+    let own_threads = encoding.threads.is_some_and(|threads| stage.wish("threads", &threads.to_string()));
     if !by_name && !constant && !no_b_frames {
         // x265 has these as options alone. Without open groups of pictures, each key frame is one to begin at.
-        stage.wish("option-string", &format!("crf={quality}:bframes=0:open-gop=0"));
+        let mut options = format!("crf={quality}:bframes=0:open-gop=0");
+        if let Some(threads) = encoding.threads.filter(|_| !own_threads) {
+            // Rows of a picture are worked at by the pool; pictures that are begun at once have a thread each besides.
+            options += &format!(":pools={threads}:frame-threads={}", threads.min(MOST_FRAME_THREADS));
+        }
+        stage.wish("option-string", &options);
     }
 }
 
@@ -51,9 +59,9 @@ pub fn encoder(stage: &mut Stage, encoding: &Encoding, fps: f64) {
 mod tests {
     use super::*;
 
-    fn tuned(factory: &str, codec: Codec, preset: Preset) -> String {
+    fn tuned(factory: &str, codec: Codec, preset: Preset, threads: Option<usize>) -> String {
         gst::init().unwrap();
-        let encoding = Encoding { codec, candidates: vec![], preset, quality: 23 };
+        let encoding = Encoding { codec, candidates: vec![], preset, quality: 23, threads };
         let mut stage = Stage::new(factory).unwrap();
         encoder(&mut stage, &encoding, 15.0);
         stage.text().to_owned()
@@ -62,12 +70,14 @@ mod tests {
     #[test]
     fn each_encoder_is_told_what_it_knows() {
         assert_eq!(
-            tuned("x264enc", Codec::H264, Preset::Balanced),
+            tuned("x264enc", Codec::H264, Preset::Balanced, None),
             "x264enc speed-preset=medium key-int-max=30 pass=qual quantizer=23 bframes=0"
         );
         assert_eq!(
-            tuned("x265enc", Codec::H265, Preset::Quality),
+            tuned("x265enc", Codec::H265, Preset::Quality, None),
             "x265enc speed-preset=slow key-int-max=30 option-string=crf=23:bframes=0:open-gop=0"
         );
+        assert!(tuned("x264enc", Codec::H264, Preset::Fast, Some(1)).contains(" threads=1"));
+        assert!(tuned("x265enc", Codec::H265, Preset::Fast, Some(2)).contains(":pools=2:frame-threads=2"));
     }
 }

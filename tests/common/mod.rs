@@ -4,6 +4,7 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod batch;
 pub mod demux_rig;
 pub mod encoders;
 pub mod flv;
@@ -102,11 +103,16 @@ pub fn gst_tool(name: &str) -> Command {
 
 /// Runs a command to its end, or kills it and panics.
 pub fn run(command: &mut Command) -> Output {
+    run_within(PATIENCE, command)
+}
+
+/// As [`run`], for a command that does many steps.
+pub fn run_within(patience: Duration, command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let out = std::thread::spawn(move || read_all(&mut pipes.0));
     let err = std::thread::spawn(move || read_all(&mut pipes.1));
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;

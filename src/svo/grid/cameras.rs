@@ -16,7 +16,7 @@ use super::plan::Plan;
 use crate::exit::{Exit, Failure, configuration};
 use crate::run::bus::Trouble;
 use crate::run::stage::Stage;
-use crate::svo::chain::{Chain, Ended, is_of, tell_damage};
+use crate::svo::chain::{Chain, Ended, is_of, tell_damage, unreadable};
 use crate::svo::convert::{Control, Damages};
 use crate::svo::encode::{Attempt, Heard, Word};
 use crate::svo::options::Encoding;
@@ -101,13 +101,16 @@ impl<'a> Cameras<'a> {
             // The same was told when the recording was opened, or is about frames that are shown all the same.
             Word::Warning(_) => Heard::Noted,
             Word::Error(error) => {
-                let Some((camera, _)) = sources.iter().find(|(_, source)| is_of(error, source)) else {
+                let Some((camera, source)) = sources.iter().find(|(_, source)| is_of(error, source)) else {
                     return Heard::Noted;
                 };
+                let whose = format!("--input '{}'", self.segment.cameras[*camera].path.display());
+                if let Some(failure) = unreadable(error, source, &whose) {
+                    return Heard::Blamed(failure);
+                }
                 let why = Trouble::of(error).with_cause();
                 if !error.error().matches(gst::StreamError::Decode) {
-                    let path = self.segment.cameras[*camera].path.display();
-                    return Heard::Blamed(configuration(format!("--input '{path}': {why}")));
+                    return Heard::Blamed(configuration(format!("{whose}: {why}")));
                 }
                 // It ends without a frame; the others may have some.
                 if !std::mem::replace(&mut self.unreadable[*camera], true) {

@@ -176,7 +176,8 @@ pub fn convert(
         true => Existing::Replaced,
         false => Existing::Kept("it exists; --overwrite replaces it"),
     };
-    let claimed = Claimed::new(output, &opened.identities, existing).map_err(|why| wrong(&why))?;
+    let claimed = Claimed::new(output, &opened.identities, existing)
+        .map_err(|refused| Failure::output("--output", output, &refused))?;
     let mut cameras: Vec<Camera> = segment
         .cameras
         .iter()

@@ -77,7 +77,8 @@ fn draw(args: &Args, segment: &Segment, output: &Path, control: &mut Control) ->
         true => Existing::Replaced,
         false => Existing::Kept("it exists; --overwrite replaces it"),
     };
-    let claimed = Claimed::new(output, &[], existing).map_err(|why| wrong(&why))?;
+    let claimed = Claimed::new(output, &[], existing)
+        .map_err(|refused| Failure::output("--output", output, &refused))?;
     let cameras = look(segment, control)?;
     let tolerance = args.sync_tolerance_ms.map_or(u64::MAX, |ms| u64::from(ms) * 1_000_000);
     let tracks: Vec<Track<'_>> = cameras.iter().flat_map(Camera::track).collect();

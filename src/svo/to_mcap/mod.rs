@@ -69,10 +69,13 @@ impl Args {
         match (&self.output, self.inputs.input.as_slice()) {
             (Some(output), _) => output.clone(),
             (None, [input]) => input.with_extension("mcap"),
-            (None, _) => segment.output(".mcap"),
+            (None, _) => segment.output(SUFFIX),
         }
     }
 }
+
+/// What the file is called behind the name of its segment.
+pub const SUFFIX: &str = ".mcap";
 
 /// Converts; SIGINT and SIGTERM end it, and what is written by then stays as `NAME.mcap.part`.
 ///

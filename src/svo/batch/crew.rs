@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The processes that convert, so many at once.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use super::board::Board;
+use super::logs::Logs;
+use super::plan::Job;
+use super::report::{Outcome, Row};
+use super::worker::{self, Word};
+use crate::suite::process;
+
+/// How often it looks at the flag.
+const TICK: Duration = Duration::from_millis(100);
+/// Who says nothing more ends soon.
+const SOON: Duration = Duration::from_millis(2);
+/// This program, also where its file was replaced since it was started.
+const PROGRAM: &str = "/proc/self/exe";
+/// Arguments up to the command that the batch runs: this program, `batch`, the command.
+const UP_TO_COMMAND: usize = 3;
+
+/// Who converts.
+pub struct Crew<'a> {
+    jobs: usize,
+    threads: Option<usize>,
+    devices: Option<OsString>,
+    logs: Logs,
+    board: Board,
+    interrupted: &'a AtomicBool,
+    running: BTreeMap<usize, Running>,
+    said: (Sender<Said>, Receiver<Said>),
+    /// What was told already, and is the same of others.
+    noticed: HashSet<String>,
+}
+
+/// A process.
+struct Running {
+    name: String,
+    child: Child,
+    /// It ends with this.
+    stdin: Option<ChildStdin>,
+    log: Option<PathBuf>,
+    /// What it said of its result.
+    result: Option<Word>,
+    /// It says nothing more.
+    closed: bool,
+}
+
+/// What the process of a row says; nothing more where that is `None`.
+type Said = (usize, Option<Word>);
+
+impl<'a> Crew<'a> {
+    /// So many jobs at once, each with so many threads; `devices` are the GPUs that they see.
+    pub fn new(
+        jobs: usize,
+        threads: Option<usize>,
+        devices: Option<OsString>,
+        logs: Logs,
+        board: Board,
+        interrupted: &'a AtomicBool,
+    ) -> Self {
+        let (running, said, noticed) = (BTreeMap::new(), channel(), HashSet::new());
+        Self { jobs, threads, devices, logs, board, interrupted, running, said, noticed }
+    }
+
+    /// Converts, until all is done or a signal comes. It has to be called by the thread that outlives all others, since
+    /// the processes die with it.
+    pub fn run(&mut self, todo: &[Job], rows: &mut [Row]) {
+        let mut waiting: VecDeque<&Job> = todo.iter().collect();
+        loop {
+            let interrupted = self.interrupted.load(Ordering::Relaxed);
+            while !interrupted && self.running.len() < self.jobs {
+                let Some(job) = waiting.pop_front() else { break };
+                self.start(job, &mut rows[job.row]);
+            }
+            if self.running.is_empty() && (interrupted || waiting.is_empty()) {
+                break;
+            }
+            if interrupted {
+                self.running.values_mut().for_each(|running| drop(running.stdin.take()));
+            }
+            let ends = self.running.values().any(|running| running.closed);
+            if let Ok((row, word)) = self.said.1.recv_timeout(if ends { SOON } else { TICK }) {
+                self.hear(row, word);
+            }
+            self.collect(rows);
+            self.board.tick();
+        }
+        self.board.close();
+    }
+
+    fn start(&mut self, job: &Job, row: &mut Row) {
+        self.board.start(job.row, &job.name);
+        let log = self.logs.path(job.row + 1, &job.name);
+        match self.spawn(job, &log) {
+            Ok(running) => {
+                row.log.clone_from(&running.log);
+                self.running.insert(job.row, running);
+            }
+            Err(error) => {
+                row.outcome = Outcome::Failed(format!("its process does not start: {error}"));
+                self.board.end(job.row, &row.text());
+            }
+        }
+    }
+
+    fn spawn(&self, job: &Job, log: &Path) -> io::Result<Running> {
+        let mut arguments = std::env::args_os();
+        let mut command = Command::new(PROGRAM);
+        let up_to_command: Vec<OsString> = arguments.by_ref().take(UP_TO_COMMAND).collect();
+        if let Some((name, rest)) = up_to_command.split_first() {
+            command.arg0(name).args(rest);
+        }
+        command.args(worker::Args::flags(&job.input, job.replaces, self.threads)).args(arguments);
+        if let Some(devices) = &self.devices {
+            command.env("CUDA_VISIBLE_DEVICES", devices);
+        }
+        // It can be done without: what came of it is in the report.
+        let (log, talk) = match Logs::open(log) {
+            Ok(file) => (Some(log.to_owned()), Stdio::from(file)),
+            Err(error) => {
+                self.board.talk(&format!("warning: {} has no log: '{}': {error}", job.name, log.display()));
+                (None, Stdio::null())
+            }
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(talk).env("GST_DEBUG_NO_COLOR", "1");
+        let mut child = process::bind_to_this(&mut command).spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (row, say) = (job.row, self.said.0.clone());
+        let listen = move || {
+            for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n')) {
+                // Libraries may print there, too.
+                let word = line.ok().and_then(|line| serde_json::from_slice(&line).ok());
+                if word.is_some() && say.send((row, word)).is_err() {
+                    return;
+                }
+            }
+            let _ = say.send((row, None));
+        };
+        std::thread::spawn(listen);
+        Ok(Running { name: job.name.clone(), child, stdin, log, result: None, closed: false })
+    }
+
+    fn hear(&mut self, row: usize, word: Option<Word>) {
+        let Some(running) = self.running.get_mut(&row) else { return };
+        match word {
+            Some(Word::Progress(done, total)) => self.board.progress(row, done, total),
+            Some(Word::Notice(text)) => {
+                let line = format!("{}: {text}", running.name);
+                if self.noticed.insert(text) {
+                    self.board.talk(&line);
+                }
+            }
+            Some(result) => running.result = Some(result),
+            None => running.closed = true,
+        }
+    }
+
+    /// Those that have ended.
+    fn collect(&mut self, rows: &mut [Row]) {
+        let closed: Vec<usize> =
+            self.running.iter().filter(|(_, running)| running.closed).map(|(row, _)| *row).collect();
+        for number in closed {
+            let Some(running) = self.running.get_mut(&number) else { continue };
+            let Ok(Some(status)) = running.child.try_wait() else { continue };
+            let row = &mut rows[number];
+            let text = match running.result.take() {
+                Some(Word::Converted { text, summary }) => {
+                    row.outcome = Outcome::Converted(summary);
+                    text
+                }
+                other => {
+                    row.outcome = outcome(other, status, running.log.as_deref());
+                    row.text()
+                }
+            };
+            self.running.remove(&number);
+            self.board.end(number, &text);
+        }
+    }
+}
+
+/// What became of an input of which no output was made.
+fn outcome(word: Option<Word>, status: ExitStatus, log: Option<&Path>) -> Outcome {
+    match word {
+        Some(Word::Made) => Outcome::Skipped("somebody else made its output meanwhile".into()),
+        Some(Word::Growing) => Outcome::Busy,
+        Some(Word::Interrupted) => Outcome::Interrupted,
+        Some(Word::Failed(why)) => Outcome::Failed(why),
+        _ => {
+            let how = match (status.signal(), status.code()) {
+                (Some(9), _) => "was killed: by somebody, or by the system since memory ran out".to_owned(),
+                (Some(signal), _) => format!("was ended by signal {signal}"),
+                (None, code) => format!("ended with code {}", code.unwrap_or_default()),
+            };
+            let said = log.and_then(|log| std::fs::read(log).ok()).unwrap_or_default();
+            let said = String::from_utf8_lossy(&said);
+            let last = said.lines().rev().find(|line| !line.trim().is_empty());
+            let last = last.map(|line| format!(", having said: {line}")).unwrap_or_default();
+            Outcome::Failed(format!("its process {how}{last}"))
+        }
+    }
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! MCAP: its footer and summary, whether all chunks that they name are in the file, how many messages the topics have, and
+//! whether `/bundle` speaks of all pictures.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use mcap::Summary;
+use mcap::records::{ChunkIndex, op};
+use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader, SummaryReaderOptions};
+
+/// Records of the summary beyond this are taken for damage.
+const MAX_RECORD: usize = 1 << 28;
+/// The topic that tells which pictures belong together.
+const BUNDLE: &str = "/bundle";
+const VIDEO: &str = "foxglove.CompressedVideo";
+/// Opcode and length in front of every record.
+const RECORD_HEAD: u64 = 1 + 8;
+
+/// Looks at what the file says of itself, and at its last chunk. A file that is `bundled` has groups.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn check(path: &Path, bundled: bool) -> Result<(), String> {
+    let mut file = File::open(path).map_err(|error| error.to_string())?;
+    let found = file.metadata().map_err(|error| error.to_string())?;
+    if !found.is_file() {
+        return Err("it is no regular file".into());
+    }
+    let len = found.len();
+    if len == 0 {
+        return Err("it is empty".into());
+    }
+    let mut magic = [0; mcap::MAGIC.len()];
+    if file.read_exact(&mut magic).is_err() || magic != mcap::MAGIC {
+        return Err("it is no MCAP file".into());
+    }
+    let summary = summary(&mut file, len)
+        .map_err(|error| {
+            format!("it has no footer and summary that can be read: it was not finished ({error})")
+        })?
+        .ok_or("it has no summary")?;
+    check_chunks(&file, len, &summary.chunk_indexes)?;
+    check_counts(&summary, bundled)
+}
+
+fn summary(file: &mut File, len: u64) -> Result<Option<Summary>, String> {
+    let options = SummaryReaderOptions::default().with_file_size(len).with_record_length_limit(MAX_RECORD);
+    let mut reader = SummaryReader::new_with_options(options);
+    while let Some(event) = reader.next_event() {
+        match event.map_err(|error| error.to_string())? {
+            SummaryReadEvent::ReadRequest(need) => {
+                let read = file.read(reader.insert(need)).map_err(|error| error.to_string())?;
+                reader.notify_read(read);
+            }
+            SummaryReadEvent::SeekRequest(to) => {
+                reader.notify_seeked(file.seek(to).map_err(|error| error.to_string())?);
+            }
+        }
+    }
+    Ok(reader.finish())
+}
+
+fn check_chunks(file: &File, len: u64, chunks: &[ChunkIndex]) -> Result<(), String> {
+    for chunk in chunks {
+        let end = chunk.chunk_start_offset.checked_add(chunk.chunk_length);
+        let end = end.and_then(|end| end.checked_add(chunk.message_index_length));
+        if end.is_none_or(|end| end > len) {
+            let start = chunk.chunk_start_offset;
+            return Err(format!("its chunk at byte {start} ends behind the end of the file, at {len}"));
+        }
+    }
+    let Some(last) = chunks.iter().max_by_key(|chunk| chunk.chunk_start_offset) else { return Ok(()) };
+    let mut head = [0; RECORD_HEAD as usize];
+    let read: io::Result<()> = file.read_exact_at(&mut head, last.chunk_start_offset);
+    read.map_err(|error| format!("its last chunk: {error}"))?;
+    let [opcode, length @ ..] = head;
+    if opcode != op::CHUNK || u64::from_le_bytes(length).checked_add(RECORD_HEAD) != Some(last.chunk_length) {
+        return Err(format!("at byte {} is not the chunk that its summary says", last.chunk_start_offset));
+    }
+    Ok(())
+}
+
+fn check_counts(summary: &Summary, bundled: bool) -> Result<(), String> {
+    let stats = summary.stats.as_ref().ok_or("its summary has no counts")?;
+    let counts = &stats.channel_message_counts;
+    let (sum, chunks) = (counts.values().sum::<u64>(), summary.chunk_indexes.len());
+    if sum != stats.message_count {
+        return Err(format!("it has {} messages, and its topics {sum}", stats.message_count));
+    }
+    if stats.chunk_count as usize != chunks {
+        return Err(format!("it has {} chunks, and its summary tells of {chunks}", stats.chunk_count));
+    }
+    let count = |id: &u16| counts.get(id).copied().unwrap_or_default();
+    let is_video = |schema: &str| schema == VIDEO;
+    let mut pictures = BTreeMap::new();
+    let mut groups: Option<u64> = None;
+    for (id, channel) in &summary.channels {
+        if channel.topic == BUNDLE {
+            groups = Some(groups.unwrap_or_default() + count(id));
+        } else if channel.schema.as_ref().is_some_and(|schema| is_video(&schema.name)) {
+            *pictures.entry(&channel.topic).or_insert(0) += count(id);
+        }
+    }
+    if pictures.values().sum::<u64>() == 0 {
+        return Err("it has no pictures".into());
+    }
+    let groups = match groups {
+        Some(groups) => groups,
+        None if bundled => return Err(format!("it has no topic {BUNDLE}")),
+        None => return Ok(()),
+    };
+    // A group has one picture of each camera at most.
+    match pictures.into_iter().find(|(_, pictures)| *pictures > groups) {
+        Some((topic, pictures)) => {
+            Err(format!("{BUNDLE} has {groups} groups, and {topic} {pictures} pictures"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mcap::WriteOptions;
+    use mcap::records::MessageHeader;
+
+    use super::*;
+
+    /// Two chunks of so many pictures of two cameras and groups; `None`: there is no such topic.
+    fn file(pictures: [u32; 2], groups: Option<u32>) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut writer =
+            WriteOptions::new().chunk_size(None).compression(None).create(file.reopen().unwrap()).unwrap();
+        let video = writer.add_schema(VIDEO, "protobuf", b"schema").unwrap();
+        let mut topics = vec![("/zed1/video", video, pictures[0]), ("/zed2/video", video, pictures[1])];
+        topics.extend(groups.map(|groups| (BUNDLE, 0, groups)));
+        for (topic, schema, count) in topics {
+            let channel_id = writer.add_channel(schema, topic, "protobuf", &BTreeMap::new()).unwrap();
+            for sequence in 0..count {
+                let time = u64::from(sequence);
+                let header = MessageHeader { channel_id, sequence, log_time: time, publish_time: time };
+                writer.write_to_known_channel(&header, &[7; 50]).unwrap();
+            }
+            writer.flush().unwrap();
+        }
+        writer.finish().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_whole_file_is_one_with_a_group_for_each_picture() {
+        assert_eq!(check(file([5, 4], Some(5)).path(), true), Ok(()));
+        assert_eq!(check(file([5, 4], None).path(), false), Ok(()));
+        for (pictures, groups, bundled, part) in [
+            ([5, 4], None, true, "no topic /bundle"),
+            ([5, 4], Some(4), true, "/bundle has 4 groups, and /zed1/video 5 pictures"),
+            ([5, 6], Some(5), false, "/zed2/video 6"),
+            ([0, 0], Some(5), true, "no pictures"),
+        ] {
+            let error = check(file(pictures, groups).path(), bundled).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_cut_short_or_overwritten_is_not_whole() {
+        let file = file([5, 4], Some(5));
+        let whole = std::fs::read(file.path()).unwrap();
+        for len in 0..whole.len() {
+            std::fs::write(file.path(), &whole[..len]).unwrap();
+            assert!(check(file.path(), true).is_err(), "{len} of {} bytes", whole.len());
+        }
+        // A chunk that was overwritten, and a file whose middle is missing.
+        std::fs::write(file.path(), &whole).unwrap();
+        let told = summary(&mut file.reopen().unwrap(), whole.len() as u64).unwrap().unwrap();
+        let last = told.chunk_indexes.iter().map(|chunk| chunk.chunk_start_offset as usize).max().unwrap();
+        let zeros = [&whole[..last], &[0; 20], &whole[last + 20..]].concat();
+        std::fs::write(file.path(), zeros).unwrap();
+        let error = check(file.path(), true).unwrap_err();
+        assert!(error.contains("not the chunk"), "{error}");
+        std::fs::write(file.path(), [&whole[..100], &whole[300..]].concat()).unwrap();
+        assert!(check(file.path(), true).is_err());
+        std::fs::write(file.path(), "no MCAP at all").unwrap();
+        assert_eq!(check(file.path(), true).unwrap_err(), "it is no MCAP file");
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! How many conversions run at once, and how many threads each of them has.
+
+use std::thread::available_parallelism;
+
+/// What one conversion may need: the pictures of 1920x1200 that x265 looks at ahead, a decoder's, and what lies between.
+const MEMORY_OF_ONE: u64 = 1 << 30;
+
+/// The cores that this process may use.
+pub fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// Bytes of memory that programs could have without anything being written to the disk for it; `None` where the system does not tell.
+pub fn available_memory() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibi: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibi << 10)
+}
+
+/// One a core, since two encoders of one thread do more than one of two; but no more than there is memory for.
+pub fn jobs(cores: usize, memory: Option<u64>) -> usize {
+    let by_memory = memory.map_or(usize::MAX, |bytes| (bytes / MEMORY_OF_ONE) as usize);
+    cores.min(by_memory).max(1)
+}
+
+/// Threads for each of so many encoders. `None`: it has the machine for itself, and chooses.
+pub fn threads(cores: usize, jobs: usize) -> Option<usize> {
+    (jobs > 1).then(|| (cores / jobs).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_is_shared() {
+        assert_eq!(jobs(8, None), 8);
+        assert_eq!(jobs(8, Some(3 << 30)), 3);
+        assert_eq!(jobs(8, Some(1 << 20)), 1, "slowly, but it works");
+        assert_eq!([1, 2, 3, 8, 20].map(|jobs| threads(8, jobs)), [None, Some(4), Some(2), Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn the_system_tells_of_its_memory() {
+        assert!(available_memory().unwrap() > 1 << 20);
+        assert!(cores() >= 1);
+    }
+}
