@@ -30,7 +30,7 @@ fn every_layout_of_the_python_generator() {
             assert_eq!((header.width, header.height, header.fps, header.model), (SIZE.0, SIZE.1, 30, 2001));
             assert_eq!((header.sdk_version.as_str(), header.imu_hz), ("5.0.0", 200.0));
             for (sensors, count) in [(Sensors::Raw, 3), (Sensors::Integrated, 1)] {
-                let mut reader = SensorReader::new(recording.clone(), sensors).unwrap().unwrap();
+                let mut reader = SensorReader::new(recording.clone(), sensors).unwrap();
                 assert_eq!(reader.samples(), count * FRAMES);
                 let (before, at) = (made.told.frames[4].time, made.told.frames[5].time);
                 let samples: Vec<Sample> = reader.between(before, at).map(Result::unwrap).collect();

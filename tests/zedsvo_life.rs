@@ -253,7 +253,7 @@ fn samples_of_the_imu_go_with_their_frames() {
         let player = Player::with(&format!("{} sensors=true{properties}", tape.location()), "queue !");
         player.pipeline.set_state(gst::State::Playing).unwrap();
         let shown = player.rest();
-        let mut raw = svo2::SensorReader::new(tape.recording.clone(), Sensors::Raw).unwrap().unwrap();
+        let mut raw = svo2::SensorReader::new(tape.recording.clone(), Sensors::Raw).unwrap();
         for shown in &shown {
             let sensors = gstzedsvo::sensors_of(&shown.buffer).expect("each buffer has the meta");
             let after = shown.frame.checked_sub(1).map_or(0, time);

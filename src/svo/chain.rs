@@ -5,8 +5,8 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use gst::prelude::*;
@@ -119,6 +119,11 @@ impl Chain {
         gst::Element::link_many(&self.elements).map_err(failed)
     }
 
+    /// Where the pictures come from.
+    pub fn source(&self) -> &gst::Element {
+        &self.elements[0]
+    }
+
     fn encoder(&self) -> &gst::Element {
         &self.elements[self.elements.len() - 2]
     }
@@ -138,10 +143,19 @@ impl Chain {
     /// Whose fault an error is; `begun`: something had come out before.
     pub fn judge(&self, error: &gst::message::Error, begun: bool) -> Ended {
         // The file cannot be read, by whichever encoder.
-        if let Some(failure) = unreadable(error, &self.elements[0], &self.whose) {
+        if let Some(failure) = unreadable(error, self.source(), &self.whose) {
             return Ended::from(failure);
         }
         let trouble = Trouble::of(error);
+        // What else the source says itself holds for all of them, too; that its stream failed may be the encoder's fault.
+        if is_of(error, self.source()) && !error.error().matches(gst::StreamError::Failed) {
+            // A decoder that is missing is no fault of the file's.
+            let exit = match error.error().matches(gst::StreamError::CodecNotFound) {
+                true => Exit::Pipeline,
+                false => Exit::Configuration,
+            };
+            return Ended::from(Failure::new(exit, format!("{}: {}", self.whose, trouble.text)));
+        }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
         if is_of(error, self.encoder()) || refused {
@@ -191,6 +205,43 @@ pub(super) fn tell_damage(message: &gst::message::Element, control: &mut Control
     let frame = |field| structure.get::<u64>(field).unwrap_or_default();
     let reason = structure.get::<String>("reason").unwrap_or_default();
     damages.tell(control, frame("first-frame")..=frame("last-frame"), &reason);
+}
+
+/// From `frame` on pictures have another size, as both views have it.
+pub(super) struct Resized {
+    pub frame: usize,
+    pub was: (u32, u32),
+    pub is: (u32, u32),
+}
+
+/// Finds out from which frame on the pictures of a `zedsvosrc` have another size, if they have.
+pub(super) fn watch_size(source: &gst::Element) -> Arc<OnceLock<Resized>> {
+    let resized = Arc::new(OnceLock::new());
+    let (found, first, next) = (resized.clone(), OnceLock::new(), AtomicU64::new(0));
+    let pad = source.static_pad("src").expect("a source has a source pad");
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(buffer) = info.buffer() {
+            next.store(buffer.offset() + 1, Ordering::Relaxed);
+        }
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+            && let Some(is) = both_views(caps.caps())
+        {
+            let was = *first.get_or_init(|| is);
+            if was != is {
+                let frame = next.load(Ordering::Relaxed) as usize;
+                found.get_or_init(|| Resized { frame, was, is });
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+    resized
+}
+
+/// Width and height of both pictures side by side, of which the caps have one.
+fn both_views(caps: &gst::CapsRef) -> Option<(u32, u32)> {
+    let structure = caps.structure(0)?;
+    let side = |name| structure.get::<i32>(name).ok().and_then(|side| u32::try_from(side).ok());
+    Some((side("width")?.saturating_mul(2), side("height")?))
 }
 
 /// Counts the buffers that come by.

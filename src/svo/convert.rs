@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use svo2::{Found, Recording};
+use svo2::{Found, Recording, words};
 
 use super::options::{Conversion, How};
 use super::{copy, encode};
@@ -127,12 +127,12 @@ impl Done {
         let seconds = self.elapsed.as_secs_f64();
         let missing = match self.missing() {
             0 => String::new(),
-            missing => format!(" ({missing} of {} are missing)", self.asked.clone().count()),
+            missing => format!(" ({missing} of {} missing)", self.asked.clone().count()),
         };
         format!(
-            "{}: {} frames{missing} of {}x{}, {} by {}, {:.1} MB, in {seconds:.1} s ({:.0} frames/s)",
+            "{}: {}{missing} of {}x{}, {} by {}, {:.1} MB, in {seconds:.1} s ({:.0} frames/s)",
             self.output.display(),
-            self.frames,
+            words::counted(self.frames as usize, "frame"),
             self.size.0,
             self.size.1,
             self.codec,
@@ -194,8 +194,8 @@ impl Damages {
     pub fn tell(&mut self, control: &mut Control, frames: RangeInclusive<u64>, why: &str) {
         let (first, last) = frames.into_inner();
         if self.places.insert(first) && self.places.len() <= TOLD {
-            let whose = &self.whose;
-            control.notice(format!("warning: {whose}frames {first} to {last} are left out: {why}"));
+            let (whose, frames) = (&self.whose, words::frames_are(first as usize, last as usize));
+            control.notice(format!("warning: {whose}{frames} left out: {why}"));
         }
     }
 
@@ -204,9 +204,54 @@ impl Damages {
         let damaged = self.count();
         if damaged > TOLD {
             let (whose, more) = (&self.whose, damaged - TOLD);
-            control.notice(format!("warning: {whose}{more} more places are damaged"));
+            let places = if more == 1 { "place is" } else { "places are" };
+            control.notice(format!("warning: {whose}{more} more {places} damaged"));
         }
         damaged
+    }
+}
+
+/// Pictures have another size from `frame` on, as both views have it, and `rule` speaks against that.
+pub(super) fn size_changes(frame: usize, was: (u32, u32), is: (u32, u32), rule: &str) -> Failure {
+    configuration(format!(
+        "--input: pictures are {}x{} from frame {frame} on, {}x{} before, and {rule}; --end-frame {} ends before it",
+        is.0,
+        is.1,
+        was.0,
+        was.1,
+        frame.saturating_sub(1)
+    ))
+}
+
+/// What is odd about the recording; each thing is told once, whoever finds it.
+#[derive(Default)]
+pub(super) struct Remarks(BTreeSet<String>);
+
+impl Remarks {
+    /// Those that there are by now were told.
+    fn told(recording: &Recording) -> Self {
+        Self(recording.remarks(0).into_iter().collect())
+    }
+
+    pub fn tell(&mut self, control: &mut Control, remark: &str) {
+        if self.0.insert(remark.to_owned()) {
+            control.notice(format!("warning: {remark}"));
+        }
+    }
+
+    /// Tells what the source finds odd, if the message is about that.
+    pub fn hear(&mut self, message: &gst::message::Warning, control: &mut Control) {
+        let remark = message.details().filter(|details| details.name() == "zedsvosrc-remark");
+        if let Some(remark) = remark.and_then(|remark| remark.get::<String>("remark").ok()) {
+            self.tell(control, &remark);
+        }
+    }
+
+    /// Those that there are by now.
+    pub fn tell_all(&mut self, control: &mut Control, recording: &Recording) {
+        for remark in recording.remarks(self.0.len()) {
+            self.tell(control, &remark);
+        }
     }
 }
 
@@ -245,13 +290,16 @@ pub fn convert(
     let claimed = Claimed::new(output, &[identity], existing)
         .map_err(|refused| Failure::output("--output", output, &refused))?;
     let scanned = tell_how_it_was_found(&recording, "", control);
+    let mut remarks = Remarks::told(&recording);
     control.check()?;
     let file = claimed.file();
     let written = match &conversion.how {
         How::Copy(_) => {
             copy::copy(&recording, asked.clone(), conversion.frames.start.is_some(), file, control)
         }
-        How::Encode(encoding) => encode::encode(input, &recording, asked.clone(), encoding, file, control),
+        How::Encode(encoding) => {
+            encode::encode(input, &recording, asked.clone(), encoding, file, &mut remarks, control)
+        }
     };
     let written = written.map_err(|why| match why {
         Wrong::Output(why) => wrong(&why),
@@ -259,6 +307,9 @@ pub fn convert(
     })?;
     control.check()?;
     check_read(input, &recording)?;
+    if matches!(conversion.how, How::Copy(_)) {
+        remarks.tell_all(control, &recording);
+    }
     let bytes = claimed.publish().map_err(|error| wrong(&error))?;
     let unix_ns = [*asked.start(), *asked.end()].map(|frame| recording.unix_ns(frame));
     let Written { codec, encoder, size, frames, damaged } = written;
@@ -277,11 +328,9 @@ pub fn convert(
         elapsed: started.elapsed(),
     };
     if done.missing() > 0 {
-        control.notice(format!(
-            "warning: {} of {} frames are missing in the file: they are damaged, or cannot be decoded",
-            done.missing(),
-            done.asked.clone().count()
-        ));
+        let missing = words::frames_missing(done.missing() as usize, done.asked.clone().count());
+        control
+            .notice(format!("warning: {missing} missing in the file: damaged, or such as cannot be decoded"));
     }
     Ok(done)
 }
@@ -311,15 +360,19 @@ pub(super) fn check_read(input: &Path, recording: &Recording) -> Result<(), Fail
     recording.read_error().map_or(Ok(()), |error| Err(failed(error)))
 }
 
+/// Tells what is odd about a recording, and if it was not found by its index; returns why.
 pub(super) fn tell_how_it_was_found(
     recording: &Recording,
     whose: &str,
     control: &mut Control,
 ) -> Option<String> {
+    for remark in recording.remarks(0) {
+        control.notice(format!("warning: {whose}{remark}"));
+    }
     let Found::Scanned(why) = recording.found() else { return None };
     control.notice(format!(
-        "warning: {whose}the recording was cut short or is damaged ({why}): {} whole frames were found",
-        recording.frames()
+        "warning: {whose}the recording was cut short or is damaged ({why}): {} found",
+        words::counted_were(recording.frames(), "whole frame")
     ));
     Some(why.clone())
 }

@@ -9,9 +9,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use svo2::{Damage, Kind, Reader, Recording, nal, sample};
+use svo2::{Damage, Kind, Reader, Recording, nal, sample, words};
 
-use super::convert::{Control, Damages, Written, Wrong};
+use super::convert::{Control, Damages, Written, Wrong, size_changes};
 use super::options::Frames;
 use crate::exit::{Exit, Failure, configuration};
 use crate::mp4::{Layout, Muxer};
@@ -79,12 +79,12 @@ pub(super) fn copy(
     let (start, end) = (*asked.start(), *asked.end() + 1);
     let first = if start_is_given { Some(start) } else { entry_from(&mut reader, start..end, control)? };
     let first = first.ok_or_else(|| {
-        configuration(format!("--input: none of the frames {start} to {} is a key frame", end - 1))
+        configuration(format!("--input: no key frame is in {}", words::frames(start, end - 1)))
     })?;
     if first > start {
         control.notice(format!(
-            "warning: frames {start} to {} are left out: the first key frame is {first}",
-            first - 1
+            "warning: {} left out: the first key frame is {first}",
+            words::frames_are(start, first - 1)
         ));
     }
     let caps = caps(recording, &mut reader, first..end, control)?;
@@ -203,15 +203,7 @@ fn changed(
         if let (Some(was), Some(is)) = (size, nal::picture_size(codec, &unit))
             && was != is
         {
-            return Err(configuration(format!(
-                "--input: pictures are {}x{} from frame {entry} on, {}x{} before, and --copy changes nothing; \
-                 --end-frame {} ends before it",
-                is.0,
-                is.1,
-                was.0,
-                was.1,
-                entry - 1
-            )));
+            return Err(size_changes(entry, was, is, "--copy changes nothing"));
         }
     }
     Ok(changed)

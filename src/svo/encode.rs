@@ -13,8 +13,8 @@ use std::time::Duration;
 use gst::prelude::*;
 use svo2::Recording;
 
-use super::chain::{Chain, Ended, Source, counted, first_that_works, is_of, tell_damage};
-use super::convert::{Control, Damages, Written, Wrong};
+use super::chain::{Chain, Ended, Source, counted, first_that_works, is_of, tell_damage, watch_size};
+use super::convert::{Control, Damages, Remarks, Written, Wrong, size_changes};
 use super::options::Encoding;
 use crate::exit::{Exit, Failure, configuration};
 use crate::mp4::{self, Layout};
@@ -50,6 +50,7 @@ pub(super) fn encode(
     asked: RangeInclusive<usize>,
     encoding: &Encoding,
     mut file: &File,
+    remarks: &mut Remarks,
     control: &mut Control,
 ) -> Result<Written, Wrong> {
     let mut damages = Damages::default();
@@ -59,13 +60,22 @@ pub(super) fn encode(
         emptied.map_err(Wrong::output)?;
         let chain = Chain::new(&source, encoding, factory, last)?;
         let mut hear = |word: Word, control: &mut Control| {
-            if let Word::Element(element) = word {
-                tell_damage(element, control, &mut damages);
+            match word {
+                Word::Element(element) => tell_damage(element, control, &mut damages),
+                Word::Warning(warning) => remarks.hear(warning, control),
+                Word::Error(_) => (),
             }
             Heard::Noted
         };
+        let resized = watch_size(chain.source());
         let total = source.frames.clone().count() as u64;
-        Attempt::new(gst::Pipeline::new(), chain, total, file)?.run(control, &mut hear)
+        let ended = Attempt::new(gst::Pipeline::new(), chain, total, file)?.run(control, &mut hear);
+        control.check()?;
+        // Whatever an encoder makes of it, and says.
+        match resized.get() {
+            Some(size) => Err(size_changes(size.frame, size.was, size.is, "the file has one size").into()),
+            None => ended,
+        }
     })?;
     let damaged = damages.close(control);
     let codec = encoding.codec.name();
@@ -75,6 +85,7 @@ pub(super) fn encode(
 /// What an element says while it works.
 pub(super) enum Word<'a> {
     Element(&'a gst::message::Element),
+    Warning(&'a gst::message::Warning),
     Error(&'a gst::message::Error),
 }
 
@@ -122,11 +133,19 @@ impl Attempt {
         hear: &mut dyn FnMut(Word, &mut Control) -> Heard,
     ) -> Result<u64, Ended> {
         let bus = self.pipeline.bus().expect("pipelines have a bus");
-        let kinds = [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::Element];
+        let kinds = [
+            gst::MessageType::Error,
+            gst::MessageType::Eos,
+            gst::MessageType::Element,
+            gst::MessageType::Warning,
+        ];
         let started = self.pipeline.set_state(gst::State::Playing);
         loop {
-            let patience = if started.is_ok() { TICK } else { gst::ClockTime::ZERO };
-            let message = bus.timed_pop_filtered(patience, &kinds);
+            // A time of 0 is over before the first message that is wanted.
+            let message = match started {
+                Ok(_) => bus.timed_pop_filtered(TICK, &kinds),
+                Err(_) => bus.pop_filtered(&kinds),
+            };
             let written = self.written.load(Ordering::Relaxed);
             control.progress(written.min(self.total), self.total);
             match message.as_ref().map(|message| message.view()) {
@@ -136,6 +155,7 @@ impl Attempt {
                     Heard::Noted => return Err(self.judge(error, written > 0)),
                 },
                 Some(gst::MessageView::Element(element)) => drop(hear(Word::Element(element), control)),
+                Some(gst::MessageView::Warning(warning)) => drop(hear(Word::Warning(warning), control)),
                 Some(_) if written == 0 => return Err(self.chain.nothing()),
                 Some(_) => {
                     self.take_down();

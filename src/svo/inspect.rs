@@ -50,17 +50,25 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
     let frames = recording.frames();
     let Ok(looked) = Looked::at(recording, check, |_| Ok::<_, Infallible>(()));
     let scanned = match recording.found() {
-        Found::Indexed => None,
+        Found::Indexed | Found::Walked => None,
         Found::Scanned(why) => Some(why),
     };
+    let by = match recording.found() {
+        Found::Indexed => "index",
+        Found::Walked => "walk: it was written without chunks, and therefore without an index",
+        Found::Scanned(_) => "scan",
+    };
+    let others: Vec<_> =
+        recording.cameras().into_iter().filter(|&serial| serial != recording.serial()).collect();
     let topics = recording.messages().map(|(topic, messages)| (topic.to_owned(), json!(messages)));
     json!({
         "file": path.display().to_string(),
         "bytes": bytes,
-        "opened": { "by": if scanned.is_none() { "index" } else { "scan" }, "why": scanned },
+        "opened": { "by": by, "why": scanned },
         "index_memory_bytes": recording.index_bytes(),
         "camera": {
             "serial": recording.serial(),
+            "others": others,
             "model": header.model,
             "sdk_version": header.sdk_version,
             "format_version": header.version,
@@ -79,6 +87,8 @@ fn report(path: &Path, bytes: u64, recording: &Arc<Recording>, check: bool) -> V
         "damage": damage(recording, &looked, check),
         "imu": imu(recording),
         "topics": topics.collect::<serde_json::Map<_, _>>(),
+        // In the end, as looking may find more.
+        "remarks": recording.remarks(0),
     })
 }
 
@@ -121,9 +131,8 @@ fn gaps(recording: &Recording) -> Value {
 
 fn imu(recording: &Arc<Recording>) -> Value {
     let of = |sensors| match SensorReader::new(recording.clone(), sensors) {
-        Ok(Some(reader)) => json!(reader.samples()),
-        Ok(None) => Value::Null,
-        Err(why) => json!(why),
+        Some(reader) => json!(reader.samples()),
+        None => Value::Null,
     };
     let (raw, integrated) = (of(Sensors::Raw), of(Sensors::Integrated));
     let seconds = recording.running_ns(recording.frames() - 1) as f64 / NS;

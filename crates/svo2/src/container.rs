@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mcap::records::{ChunkIndex, MessageIndex, Record, op};
 
 use crate::error::ReadError;
+use crate::mend::{Mended, Walk};
 use crate::storage::{Fault, Storage};
 
 /// Opcode and length of a record.
@@ -28,7 +29,7 @@ const TAIL: usize = RECORD_HEAD + FOOTER + mcap::MAGIC.len();
 /// Start of the summary, start of its offsets, checksum.
 const FOOTER: usize = 8 + 8 + 4;
 /// Compressed chunks beyond this are taken for damage: they would have to be held in memory.
-const MAX_CHUNK: u64 = 1 << 28;
+pub(crate) const MAX_CHUNK: u64 = 1 << 28;
 /// Summaries and other records that are read as a whole; beyond this they are taken for damage.
 pub(crate) const MAX_RECORD: u64 = 1 << 28;
 /// So much is read in one go, of chunks whose checksum is made, and of message indexes.
@@ -125,6 +126,8 @@ pub(crate) struct Entry {
 pub enum Found {
     /// By the file's own indexes.
     Indexed,
+    /// By walking through the file, which was written without chunks and therefore has no index.
+    Walked,
     /// By walking through the file, for the reason given.
     Scanned(String),
 }
@@ -142,6 +145,8 @@ pub(crate) struct Container {
     counts: BTreeMap<u16, u64>,
     /// The channels of so many chunks, the first ones, are all known.
     looked_in: usize,
+    /// What was learnt of chunks whose index is wrong.
+    pub mended: Mended,
 }
 
 /// Bytes of one chunk, decompressed where they had to be.
@@ -220,7 +225,7 @@ impl Read for Section<'_> {
 }
 
 /// Head of a record in a run of them.
-struct Head {
+pub(crate) struct Head {
     op: u8,
     /// Where the record begins.
     at: u64,
@@ -277,6 +282,11 @@ impl Container {
         let len = file.len()?;
         let mut container = Self::empty(file, len, Found::Indexed);
         match container.summary_bytes().and_then(|bytes| container.take_summary(&bytes)) {
+            Ok(()) if container.chunks.is_empty() => {
+                container.found = Found::Walked;
+                container.scan(false);
+                container.walk_unindexed();
+            }
             Ok(()) => container.walk_unindexed(),
             Err(why) => container = container.scanned(why, true),
         }
@@ -285,7 +295,7 @@ impl Container {
 
     fn empty(file: Arc<Storage>, len: u64, found: Found) -> Self {
         let (topics, counts) = (BTreeMap::new(), BTreeMap::new());
-        Self { file, len, chunks: Vec::new(), topics, found, counts, looked_in: 0 }
+        Self { file, len, chunks: Vec::new(), topics, found, counts, looked_in: 0, mended: Mended::default() }
     }
 
     /// The records of the summary.
@@ -319,8 +329,9 @@ impl Container {
         Ok(bytes)
     }
 
+    /// Without chunks where it says that there are none.
     fn take_summary(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let mut rest = bytes;
+        let (mut rest, mut unchunked) = (bytes, false);
         while !rest.is_empty() {
             let broken =
                 || format!("its summary is broken at {} of {} bytes", bytes.len() - rest.len(), bytes.len());
@@ -333,13 +344,17 @@ impl Container {
                         })?)
                     }
                     Record::Channel(channel) => drop(self.topics.insert(channel.id, channel.topic)),
-                    Record::Statistics(statistics) => self.counts = statistics.channel_message_counts,
+                    Record::Statistics(statistics) => {
+                        unchunked = statistics.chunk_count == 0;
+                        self.counts = statistics.channel_message_counts;
+                    }
                     _ => {}
                 }
             }
             rest = after;
         }
-        if self.chunks.is_empty() || self.topics.is_empty() {
+        let indexed = !self.chunks.is_empty() || unchunked && !self.counts.is_empty();
+        if !indexed || self.topics.is_empty() {
             return Err("its summary has no index of chunks".to_owned());
         }
         self.chunks.sort_by_key(|chunk| chunk.data.start);
@@ -451,26 +466,57 @@ impl Container {
     fn look_in(&mut self, chunk: usize) {
         let known = std::mem::replace(&mut self.chunks[chunk].looked_in, true);
         let indexed = self.chunks[chunk].indexes.is_some();
-        let mut walked = Vec::new();
-        // Chunks that cannot be decompressed have no messages that anybody could name.
-        if let (Ok(bytes), Ok(number)) = (self.bytes(chunk), u32::try_from(chunk)) {
-            for head in records(&bytes) {
-                match head.op {
-                    op::CHANNEL if !known => self.topics.extend(channel(&bytes, &head)),
-                    op::MESSAGE if !indexed && head.len >= MESSAGE_HEAD as u64 => {
-                        let MessageHead { channel, log_time } = MessageHead::parse(&head.message);
-                        walked.push(Entry { time_ns: log_time, offset: head.at, chunk: number, channel });
-                    }
-                    _ => {}
-                }
+        let mut topics = Vec::new();
+        let Walk { entries: mut walked, .. } = self.walk(chunk, |bytes, head| {
+            if head.op == op::CHANNEL && !known {
+                topics.extend(channel(bytes, head));
             }
-        }
+        });
+        self.topics.extend(topics);
         walked.shrink_to_fit();
         self.chunks[chunk].walked = (!indexed).then_some(walked);
     }
 
+    /// The messages that a chunk's records have, and each record that is none to `other`.
+    pub(crate) fn walk(&self, chunk: usize, mut other: impl FnMut(&Bytes, &Head)) -> Walk {
+        let mut walk = Walk { entries: Vec::new(), whole: false };
+        // Chunks that cannot be decompressed have no messages that anybody could name.
+        let (Ok(bytes), Ok(number)) = (self.bytes(chunk), u32::try_from(chunk)) else { return walk };
+        let mut end = 0;
+        for head in records(&bytes) {
+            end = head.end();
+            if head.op != op::MESSAGE {
+                other(&bytes, &head);
+            } else if head.len >= MESSAGE_HEAD as u64 {
+                let MessageHead { channel, log_time } = MessageHead::parse(&head.message);
+                walk.entries.push(Entry { time_ns: log_time, offset: head.at, chunk: number, channel });
+            }
+        }
+        walk.whole = end == self.chunks[chunk].uncompressed;
+        walk
+    }
+
     pub fn chunks(&self) -> usize {
         self.chunks.len()
+    }
+
+    /// Where the data of a chunk begins in the file.
+    pub fn chunk_at_file(&self, chunk: usize) -> u64 {
+        self.chunks[chunk].data.start
+    }
+
+    /// Bytes of a chunk, decompressed, as its header says.
+    pub fn chunk_len(&self, chunk: usize) -> u64 {
+        self.chunks[chunk].uncompressed
+    }
+
+    pub fn is_chunk_indexed(&self, chunk: usize) -> bool {
+        self.chunks[chunk].indexes.is_some()
+    }
+
+    /// Whether reading a part of the chunk costs no more than that part.
+    pub fn is_chunk_plain(&self, chunk: usize) -> bool {
+        self.chunks[chunk].compression == Compression::None
     }
 
     /// The bytes of a chunk, or as many as can be had.
@@ -518,17 +564,35 @@ impl Container {
         Ok(Bytes::Memory(Arc::new(bytes)))
     }
 
-    /// The messages of these channels in a chunk, in the file's order.
+    /// The messages of these channels in a chunk, in the file's order; by its records where it has no index, or one that is
+    /// none.
+    pub fn entries(&self, chunk: usize, channels: &[u16], into: &mut Vec<Entry>) {
+        let before = into.len();
+        let wanted = |channel: u16| channels.contains(&channel);
+        if !self.is_chunk_indexed(chunk) {
+            let walked = self.chunks[chunk].walked.iter().flatten();
+            into.extend(walked.filter(|entry| wanted(entry.channel)));
+        } else if let Err(lie) = self.said_by_index(chunk, wanted, into) {
+            into.truncate(before);
+            let walk = self.found_without_index(chunk, &lie);
+            into.extend(walk.entries.iter().filter(|entry| wanted(entry.channel)));
+        }
+    }
+
+    /// The messages of a chunk that its index has, of the channels that are wanted, in the file's order.
     ///
     /// # Errors
-    /// The index of the chunk is none.
-    pub fn entries(&self, chunk: usize, channels: &[u16], into: &mut Vec<Entry>) -> Result<(), String> {
+    /// It has no index, or what should be one is none.
+    pub(crate) fn said_by_index(
+        &self,
+        chunk: usize,
+        wanted: impl Fn(u16) -> bool,
+        into: &mut Vec<Entry>,
+    ) -> Result<(), String> {
         let before = into.len();
         let number = u32::try_from(chunk).map_err(|_| format!("{chunk} chunks are too many"))?;
         let Chunk { indexes: Some(range), uncompressed, .. } = &self.chunks[chunk] else {
-            let walked = self.chunks[chunk].walked.iter().flatten();
-            into.extend(walked.filter(|entry| channels.contains(&entry.channel)));
-            return Ok(());
+            return Err(format!("chunk {chunk} has no index of messages"));
         };
         let lies = || format!("the index of messages at {} of the file is none", range.start);
         let mut index = Bytes::File(self.file.clone(), range.clone());
@@ -546,7 +610,7 @@ impl Container {
             }
             let [low, high, ..] = head.message;
             let channel = u16::from_le_bytes([low, high]);
-            if channels.contains(&channel) {
+            if wanted(channel) {
                 let body = index.body(&head).ok_or_else(lies)?;
                 let record = mcap::parse_record(head.op, &body).map_err(|_| lies())?;
                 let Record::MessageIndex(MessageIndex { records, .. }) = record else { return Err(lies()) };
@@ -567,16 +631,13 @@ impl Container {
     }
 
     /// The messages of these channels, in the file's order.
-    ///
-    /// # Errors
-    /// An index of messages is none.
-    pub fn all_entries(&self, channels: &[u16]) -> Result<Vec<Entry>, String> {
+    pub fn all_entries(&self, channels: &[u16]) -> Vec<Entry> {
         let mut entries = Vec::new();
         for chunk in 0..self.chunks.len() {
-            self.entries(chunk, channels, &mut entries)?;
+            self.entries(chunk, channels, &mut entries);
         }
         entries.shrink_to_fit();
-        Ok(entries)
+        entries
     }
 
     /// The channels of a topic: files that were put together, or announce a topic anew, have several.
@@ -589,6 +650,11 @@ impl Container {
         channels.iter().filter_map(|channel| self.counts.get(channel).copied()).reduce(u64::saturating_add)
     }
 
+    /// Whether these channels have messages, as far as the file says how many.
+    pub fn has_messages(&self, channels: &[u16]) -> bool {
+        self.counts.is_empty() || self.said(channels).is_some_and(|said| said > 0)
+    }
+
     /// Bytes of memory for what walking found.
     pub fn walked_bytes(&self) -> usize {
         self.chunks.iter().filter_map(|chunk| chunk.walked.as_deref()).map(size_of_val).sum()
@@ -596,28 +662,38 @@ impl Container {
 
     /// What is wrong with the bytes of a chunk, where a checksum of them was written.
     pub fn fault(&self, chunk: usize) -> Option<String> {
-        let Chunk { sum_at: Some(sum_at), data, uncompressed, .. } = &self.chunks[chunk] else { return None };
-        let (mut said, at) = ([0; 4], data.start);
-        let io = |error: Fault| format!("the chunk at {at} of the file: {error}");
-        let sum =
-            self.file.read_exact_at(&mut said, *sum_at).map_err(|error| io(error.into())).and_then(|()| {
-                let said = u32::from_le_bytes(said);
-                if said == 0 {
-                    return Ok(None);
-                }
-                let bytes = self.bytes(chunk).map_err(io)?;
-                if bytes.len() != *uncompressed {
-                    let len = bytes.len();
-                    return Err(format!("the chunk at {at} of the file has {len} of {uncompressed} bytes"));
-                }
-                bytes.sum().map(|sum| Some((said, sum))).map_err(io)
-            });
-        match sum {
-            Ok(sum) => sum.filter(|(said, sum)| said != sum).map(|(said, sum)| {
-                format!("the chunk at {at} of the file has the checksum {sum:08x}, and was written with {said:08x}")
-            }),
-            Err(what) => Some(what),
+        let said = self.sum_of(chunk)?;
+        let at = self.chunk_at_file(chunk);
+        let bytes = said.and_then(|said| Ok((said, self.bytes(chunk)?)));
+        let changed = bytes.and_then(|(said, bytes)| self.changed(chunk, said, &bytes));
+        changed.unwrap_or_else(|fault| Some(format!("the chunk at {at} of the file: {fault}")))
+    }
+
+    /// What is wrong with these bytes of a chunk. Faults of reading its checksum are nobody's who has the bytes.
+    pub fn fault_of(&self, chunk: usize, bytes: &Bytes) -> Option<String> {
+        self.changed(chunk, self.sum_of(chunk)?.ok()?, bytes).ok().flatten()
+    }
+
+    /// The checksum that a chunk was written with; `None` where there is none.
+    fn sum_of(&self, chunk: usize) -> Option<Result<u32, Fault>> {
+        let mut said = [0; 4];
+        let read = self.file.read_exact_at(&mut said, self.chunks[chunk].sum_at?);
+        let said = read.map(|()| u32::from_le_bytes(said)).map_err(Fault::from);
+        (!matches!(said, Ok(0))).then_some(said)
+    }
+
+    fn changed(&self, chunk: usize, said: u32, bytes: &Bytes) -> Result<Option<String>, Fault> {
+        let (at, wanted, len) = (self.chunk_at_file(chunk), self.chunk_len(chunk), bytes.len());
+        if len != wanted {
+            return Ok(Some(format!("the chunk at {at} of the file has {len} of {wanted} bytes")));
         }
+        let sum = bytes.sum()?;
+        let what = || {
+            format!(
+                "the chunk at {at} of the file has the checksum {sum:08x}, and was written with {said:08x}"
+            )
+        };
+        Ok((sum != said).then(what))
     }
 
     /// Where the file has a message; `None` where its chunk is compressed.

@@ -10,6 +10,7 @@
 //! - [`nal`]: what the bitstream says of itself;
 //! - [`sets`]: parameter sets with every key frame;
 //! - [`sample`]: access units as MP4 has them;
+//! - [`words`]: frames and their numbers as messages have them;
 //! - [`Writer`]: synthetic recordings.
 //!
 //! Frames are shown in the order of the file: ZED recordings have no B-frames, and none are looked for.
@@ -39,6 +40,7 @@ mod container;
 mod error;
 pub mod group;
 pub mod header;
+mod mend;
 pub mod nal;
 mod reader;
 mod recording;
@@ -47,6 +49,7 @@ pub mod sample;
 pub mod sensors;
 pub mod sets;
 mod storage;
+pub mod words;
 pub mod writer;
 
 pub use container::Found;

@@ -84,6 +84,32 @@ pub fn detect(frame: &[u8]) -> Option<Codec> {
     })
 }
 
+/// The codec of a frame that is not of the recording's, by the parameter sets that it begins with.
+///
+/// `None` where it has none of the other codec's, or what could be something else.
+pub fn other_codec(codec: Codec, frame: &[u8]) -> Option<Codec> {
+    // Behind an access unit delimiter and messages, if there are any, parameter sets are the first or there are none.
+    let slice = |first: u8| match codec {
+        Codec::H264 => matches!(avc_type(first), 1 | 5),
+        Codec::H265 => first & 0x81 == 0 && matches!(hevc_type(first), 0..=31),
+    };
+    let is_other = |unit: &[u8]| match (codec, unit) {
+        // In H.264 these are types that are not in use, or parts of slices of its profile Extended.
+        (Codec::H264, &[0x40 | 0x42, 0x01, ..]) => Some(true),
+        // In H.265 these are types of layers beyond 31, or beyond all.
+        (Codec::H265, &[0x27 | 0x47 | 0x67, ..]) => Some(true),
+        (_, &[first, ..]) if slice(first) => Some(false),
+        _ => None,
+    };
+    if !starts(frame) || units(frame).take(4).find_map(is_other) != Some(true) {
+        return None;
+    }
+    Some(match codec {
+        Codec::H264 => Codec::H265,
+        Codec::H265 => Codec::H264,
+    })
+}
+
 /// What a frame is to a decoder.
 ///
 /// `None`: the bytes end before the first slice, or are no access unit of the codec.
@@ -105,6 +131,8 @@ pub fn kind(codec: Codec, frame: &[u8]) -> Option<Kind> {
                 _ => {}
             },
             Codec::H265 => match hevc_type(first) {
+                // Of a layer beyond 31, which no recording has.
+                _ if first & 1 != 0 => {}
                 // BLA, IDR and CRA.
                 16..=21 => return Some(Kind::Entry { recovers_after: 0 }),
                 0..=31 => return Some(recovers_after.map_or(Kind::Delta, entry)),

@@ -9,9 +9,11 @@ use mcap::records::op;
 
 use crate::container::{Bytes, Container, Entry, MAX_RECORD, MESSAGE_HEAD, MessageHead, RECORD_HEAD};
 use crate::error::Damage;
+use crate::mend::LOST;
 use crate::nal::{self, Kind};
 use crate::recording::Recording;
 use crate::storage::Fault;
+use crate::words::counted;
 
 /// Two sizes before the payload of a frame message.
 const FRAME_HEAD: usize = 4 + 4;
@@ -21,7 +23,11 @@ const LOOK: usize = 4096;
 
 /// The chunk that was read last, since a compressed one is worth keeping.
 #[derive(Default)]
-pub(crate) struct Cursor(Option<(u32, Bytes)>);
+pub(crate) struct Cursor {
+    open: Option<(u32, Bytes)>,
+    /// It was decompressed since somebody looked.
+    fresh: bool,
+}
 
 /// An access unit that was found, and not read yet.
 #[derive(Clone)]
@@ -34,19 +40,40 @@ pub struct Located {
 
 impl Cursor {
     fn chunk(&mut self, container: &Container, number: u32) -> Result<Bytes, Fault> {
-        match &self.0 {
+        match &self.open {
             Some((open, bytes)) if *open == number => Ok(bytes.clone()),
             _ => {
-                let spare = self.0.take().map(|(_, bytes)| bytes);
+                let spare = self.open.take().map(|(_, bytes)| bytes);
                 let bytes = container.bytes_in(number as usize, spare)?;
-                self.0 = Some((number, bytes.clone()));
+                self.fresh = matches!(bytes, Bytes::Memory(_));
+                self.open = Some((number, bytes.clone()));
                 Ok(bytes)
             }
         }
     }
 
-    /// The message of an entry of the index.
+    /// The chunk that was read, if it was decompressed since this was asked last.
+    fn decompressed(&mut self) -> Option<&(u32, Bytes)> {
+        self.open.as_ref().filter(|_| std::mem::take(&mut self.fresh))
+    }
+
+    /// The message of an entry of the index; where another is in its place, the one that is meant.
     pub fn message(&mut self, container: &Container, entry: &Entry) -> Result<Message, Fault> {
+        match self.message_at(container, entry) {
+            Err(Fault::Data(what)) => match container.place(entry) {
+                Some(place) if place != *entry => self.message_at(container, &place),
+                _ => Err(Fault::Data(what)),
+            },
+            read => read,
+        }
+    }
+
+    /// The message of an entry of the index, which has to be where it says.
+    pub fn message_at(&mut self, container: &Container, entry: &Entry) -> Result<Message, Fault> {
+        if entry.offset == LOST {
+            let what = "its message is lost: neither an index nor the records of its chunk have it";
+            return Err(Fault::Data(what.to_owned()));
+        }
         let bytes = self.chunk(container, entry.chunk)?;
         let mut begins = [0; RECORD_HEAD + MESSAGE_HEAD + FRAME_HEAD];
         let there = bytes.read_up_to(entry.offset, &mut begins)?;
@@ -167,6 +194,10 @@ impl Reader {
     pub fn locate(&mut self, frame: usize) -> Result<Located, Damage> {
         let Recording { container, frames, .. } = self.recording.as_ref();
         let located = self.cursor.locate(container, &frames[frame], frame);
+        // Next to decompressing it, that costs little. Of others only a part is read.
+        if let Some((chunk, bytes)) = self.cursor.decompressed() {
+            self.recording.check_chunk(*chunk as usize, bytes);
+        }
         if let Err(Damage { unread: None, .. }) = &located {
             self.recording.remember(frame, Known::Damaged);
         }
@@ -285,12 +316,21 @@ impl Recording {
     pub fn classify(&self, frame: usize, unit: &[u8]) -> Result<Kind, Damage> {
         // Looking for the end of the first slice would cost as much as reading it.
         let begins = &unit[..unit.len().min(LOOK)];
-        let kind = nal::kind(self.codec(), begins).or_else(|| nal::kind(self.codec(), unit));
+        let other = nal::other_codec(self.codec(), begins);
+        let kind = match other {
+            Some(_) => None,
+            None => nal::kind(self.codec(), begins).or_else(|| nal::kind(self.codec(), unit)),
+        };
         self.remember(frame, kind.map_or(Known::Damaged, Known::Is));
         kind.ok_or_else(|| {
-            let (len, begins) = (unit.len(), dump(&unit[..unit.len().min(8)]));
-            let what =
-                format!("its {len} bytes are no {} access unit; they begin with {begins}", self.codec());
+            let what = match other {
+                Some(other) => format!("it is {other}, and the recording {}", self.codec()),
+                None => {
+                    let begins = dump(&unit[..unit.len().min(8)]);
+                    let bytes = counted(unit.len(), "byte");
+                    format!("{bytes} that are no {} access unit; they begin with {begins}", self.codec())
+                }
+            };
             Damage { frame, what, unread: None }
         })
     }

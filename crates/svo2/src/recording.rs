@@ -10,13 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use crate::container::{Container, Entry, Found};
+use crate::container::{Bytes, Container, Entry, Found};
 use crate::error::{OpenError, ReadError};
 use crate::header::Header;
 use crate::nal::{self, Codec};
 use crate::reader::{Cursor, dump};
 use crate::sensors::Sensors;
 use crate::storage::Storage;
+use crate::words;
 use memchr::memmem;
 
 pub(crate) const VIDEO: &str = "/side_by_side";
@@ -78,7 +79,7 @@ impl Recording {
     fn of(file: Arc<Storage>, path: &Path) -> Result<Arc<Self>, OpenError> {
         check_magic(&file, path)?;
         let (container, video) = find_video(Container::open(file)?)?;
-        let Video { topic, frames, header, mut cursor } = video;
+        let Video { topic, frames, header, mut cursor, .. } = video;
         let (codec, (width, height)) = look_at_the_stream(&container, &mut cursor, &frames)?;
         let (header, header_fault) = match header {
             Ok(header) => (header, None),
@@ -90,6 +91,7 @@ impl Recording {
             return Err(OpenError::Disagree { header, stream, codec });
         }
         let nominal_ns = nominal_ns(&header, &frames);
+        remark_cameras(&container, &topic);
         Ok(Arc::new(Self {
             known: frames.iter().map(|_| AtomicU32::default()).collect(),
             corrected: corrected(&frames, nominal_ns),
@@ -209,7 +211,12 @@ impl Recording {
 
     /// Serial number of the camera, by the topic of its video.
     pub fn serial(&self) -> &str {
-        self.topic.strip_prefix(CAMERA).and_then(|rest| rest.strip_suffix(VIDEO)).unwrap_or_default()
+        serial_of(&self.topic)
+    }
+
+    /// Serial numbers of all cameras that the file has frames of. Those of [one](Self::serial) are read.
+    pub fn cameras(&self) -> Vec<&str> {
+        cameras(&self.container)
     }
 
     /// How the frames were found.
@@ -221,6 +228,30 @@ impl Recording {
     /// may not be all.
     pub fn read_error(&self) -> Option<&ReadError> {
         self.container.refused()
+    }
+
+    /// What is wrong or odd though frames are read in spite of it: those since there were `seen`. It may become more while
+    /// the recording is read, by whomever, and is the same for each who asks.
+    pub fn remarks(&self, seen: usize) -> Vec<String> {
+        self.container.mended.remarks(seen)
+    }
+
+    /// Compares the checksum of a chunk's bytes with that it was written with.
+    pub(crate) fn check_chunk(&self, chunk: usize, bytes: &Bytes) {
+        if self.container.mended.is_checked(chunk) {
+            return;
+        }
+        if let Some(what) = self.container.fault_of(chunk, bytes) {
+            let frames = self.frames_of_chunk(chunk);
+            let last = frames.end.saturating_sub(1);
+            let frames = words::frames(frames.start, last);
+            self.container.mended.remark(format!("the chunk with {frames} is not as it was written: {what}"));
+        }
+    }
+
+    fn frames_of_chunk(&self, chunk: usize) -> Range<usize> {
+        let before = |chunk| self.frames.partition_point(|entry| (entry.chunk as usize) < chunk);
+        before(chunk)..before(chunk + 1)
     }
 
     pub(crate) fn sensor_topic(&self, sensors: Sensors) -> Option<&str> {
@@ -235,25 +266,24 @@ impl Recording {
         self.container.topics.values().map(String::as_str).collect::<BTreeSet<_>>().into_iter()
     }
 
-    /// All topics of the file, and how many messages each has; `None` where an index lies.
-    pub fn messages(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
+    /// All topics of the file, and how many messages each has.
+    pub fn messages(&self) -> impl Iterator<Item = (&str, u64)> {
         let mut topics = BTreeMap::<&str, Vec<u16>>::new();
         for (&channel, topic) in &self.container.topics {
             topics.entry(topic).or_default().push(channel);
         }
         topics.into_iter().map(|(topic, channels)| {
-            let found = || self.container.all_entries(&channels).ok().map(|entries| entries.len() as u64);
-            (topic, self.container.said(&channels).or_else(found))
+            let found = || self.container.all_entries(&channels).len() as u64;
+            (topic, self.container.said(&channels).unwrap_or_else(found))
         })
     }
 
     /// Chunks of the file that are not as they were written, by their checksums: the frames that lie in each, and what
     /// is wrong. Reads the whole file. Not every writer leaves checksums, and files without chunks have none.
     pub fn check_chunks(&self) -> impl Iterator<Item = (Range<usize>, String)> {
-        let before = |chunk| self.frames.partition_point(|entry| (entry.chunk as usize) < chunk);
         let faults =
             (0..self.container.chunks()).filter_map(|chunk| Some((chunk, self.container.fault(chunk)?)));
-        faults.map(move |(chunk, what)| (before(chunk)..before(chunk + 1), what))
+        faults.map(|(chunk, what)| (self.frames_of_chunk(chunk), what))
     }
 
     /// The bytes of the index in memory.
@@ -293,6 +323,8 @@ struct Video {
     header: Result<Header, String>,
     /// It has been at the first frame.
     cursor: Cursor,
+    /// The statistics have another number of frames.
+    miscounted: bool,
 }
 
 /// Finds the frames, by walking where the indexes have none or lie.
@@ -318,11 +350,16 @@ fn find_video(mut container: Container) -> Result<(Container, Video), OpenError>
         Err(Missing::Video(error)) => return Err(error),
         Err(Missing::Lies(why, indexed)) => (why, indexed),
     };
-    let walked = container.scanned(why, false);
+    let walked = container.scanned(why.clone(), false);
     match (indexed_video(&walked), indexed) {
         (Ok(video), Some(indexed)) if is_more(&video.frames, &container, &indexed) => Ok((walked, video)),
         (Ok(video), None) => Ok((walked, video)),
-        (_, Some(indexed)) => Ok((container, *indexed)),
+        (_, Some(indexed)) => {
+            if indexed.miscounted {
+                container.mended.remark(why);
+            }
+            Ok((container, *indexed))
+        }
         (Err(Missing::Video(error)), None) => Err(error),
         (Err(Missing::Lies(why, _)), None) => Err(io::Error::other(why).into()),
     }
@@ -335,7 +372,8 @@ fn is_more(walked: &[Entry], container: &Container, indexed: &Video) -> bool {
     // Where the statistics agree with the index, bytes that only look like another frame do not count.
     let agreed = container.said(&container.channels(&indexed.topic)) == Some(has as u64);
     let mut cursor = Cursor::default();
-    let mut whole = || indexed.frames.iter().filter(|entry| cursor.message(container, entry).is_ok()).count();
+    let mut whole =
+        || indexed.frames.iter().filter(|entry| cursor.message_at(container, entry).is_ok()).count();
     // Damage here and there leaves most of what an index has.
     found == has || found > has && !agreed || found / 2 > whole()
 }
@@ -355,11 +393,22 @@ fn indexed_video(container: &Container) -> Result<Video, Missing> {
         return Err(Missing::Video(OpenError::NoVideo { topics }));
     };
     let channels = container.channels(topic);
-    let frames = container.all_entries(&channels).map_err(|why| Missing::Lies(why, None))?;
+    let mut frames = container.all_entries(&channels);
+    put_right(container, &channels, &mut frames);
     let found = frames.len();
-    let miscounted = container.said(&channels).filter(|&said| said != found as u64);
-    let miscounted =
-        miscounted.map(|said| format!("its statistics count {said} frames and its indexes {found}"));
+    let said = container.said(&channels);
+    let numbered = said.map_or(0, |said| container.number_lost(said, &mut frames));
+    if numbered > 0 {
+        container.mended.remark(format!(
+            "its statistics count {} frames, and {found} were found: the others keep their numbers, and are damaged",
+            found as u64 + numbered
+        ));
+    }
+    let miscounted = said.filter(|&said| said != frames.len() as u64).map(|said| {
+        let by = if container.is_indexed() { "its indexes" } else { "its records" };
+        format!("its statistics count {said} frames and {by} {found}")
+    });
+    let is_miscounted = miscounted.is_some();
     let [Some(first), Some(last)] = [frames.first(), frames.last()] else {
         return Err(match miscounted {
             Some(why) => Missing::Lies(why, None),
@@ -372,13 +421,66 @@ fn indexed_video(container: &Container) -> Result<Video, Missing> {
             return None;
         }
         // The first frame is looked at next, mostly in the chunk of the header.
-        let checked = Cursor::default().message(container, last).and(cursor.message(container, first));
+        let checked = Cursor::default().message_at(container, last).and(cursor.message_at(container, first));
         checked.err().map(|what| format!("its index lies: {what}"))
     });
-    let video = Video { topic: topic.clone(), frames, header, cursor };
+    let video = Video { topic: topic.clone(), frames, header, cursor, miscounted: is_miscounted };
     match lie {
         Some(why) => Err(Missing::Lies(why, Some(video.into()))),
         None => Ok(video),
+    }
+}
+
+/// Where the index of a chunk lies about its first frame, it is not believed in the others' either: frames are where the
+/// chunk has them. Chunks that would have to be decompressed for that are left to whoever reads them.
+fn put_right(container: &Container, channels: &[u16], frames: &mut Vec<Entry>) {
+    let mut cursor = Cursor::default();
+    let mut lies = |of_chunk: &[Entry]| {
+        let chunk = of_chunk[0].chunk as usize;
+        let checked = container.is_chunk_indexed(chunk) && container.is_chunk_plain(chunk);
+        checked && cursor.message_at(container, &of_chunk[0]).is_err()
+    };
+    let runs = frames.chunk_by(|one, next| one.chunk == next.chunk);
+    let lying: Vec<_> = runs.filter(|run| lies(run)).map(|run| run[0].chunk as usize).collect();
+    for chunk in lying {
+        let start = frames.partition_point(|entry| (entry.chunk as usize) < chunk);
+        let end = frames.partition_point(|entry| (entry.chunk as usize) <= chunk);
+        let places: Vec<_> = frames[start..end].iter().map(|entry| container.place(entry)).collect();
+        let found = places.iter().flatten().count();
+        let walked = container.walked_messages(chunk, channels);
+        // What is not found one by one may be there all the same, be it in other numbers.
+        if walked.len() > found {
+            frames.splice(start..end, walked);
+        } else {
+            for (entry, place) in frames[start..end].iter_mut().zip(places) {
+                *entry = place.unwrap_or(*entry);
+            }
+        }
+    }
+}
+
+fn serial_of(topic: &str) -> &str {
+    topic.strip_prefix(CAMERA).and_then(|rest| rest.strip_suffix(VIDEO)).unwrap_or_default()
+}
+
+/// Of those that have frames, as far as the file says how many.
+fn cameras(container: &Container) -> Vec<&str> {
+    let videos =
+        container.topics.values().filter(|topic| topic.starts_with(CAMERA) && topic.ends_with(VIDEO));
+    let videos = videos.map(String::as_str).collect::<BTreeSet<_>>().into_iter();
+    videos.filter(|topic| container.has_messages(&container.channels(topic))).map(serial_of).collect()
+}
+
+fn remark_cameras(container: &Container, topic: &str) {
+    let cameras = cameras(container);
+    if cameras.len() > 1 {
+        let names = cameras.iter().map(|serial| format!("SN{serial}")).collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "it has the frames of {} cameras ({names}): those of SN{} are read, and the others left out",
+            cameras.len(),
+            serial_of(topic)
+        );
+        container.mended.remark(text);
     }
 }
 
@@ -389,7 +491,7 @@ fn read_header(container: &Container, cursor: &mut Cursor) -> Result<Header, Str
     }
     let mut entries = Vec::new();
     for chunk in 0..container.chunks() {
-        container.entries(chunk, &channels, &mut entries)?;
+        container.entries(chunk, &channels, &mut entries);
         if let Some(entry) = entries.first() {
             return Header::parse(&cursor.message(container, entry)?.read()?);
         }

@@ -163,15 +163,12 @@ pub struct SensorReader {
 
 impl SensorReader {
     /// `None` where the recording has no such topic.
-    ///
-    /// # Errors
-    /// The index of the topic lies.
-    pub fn new(recording: Arc<Recording>, sensors: Sensors) -> Result<Option<Self>, String> {
-        let Some(topic) = recording.sensor_topic(sensors) else { return Ok(None) };
+    pub fn new(recording: Arc<Recording>, sensors: Sensors) -> Option<Self> {
+        let topic = recording.sensor_topic(sensors)?;
         let container = &recording.container;
-        let mut entries = container.all_entries(&container.channels(topic))?;
+        let mut entries = container.all_entries(&container.channels(topic));
         entries.sort_by_key(|entry| entry.time_ns);
-        Ok(Some(Self { recording, cursor: Cursor::default(), sensors, entries }))
+        Some(Self { recording, cursor: Cursor::default(), sensors, entries })
     }
 
     /// How many samples there are.

@@ -153,8 +153,8 @@ fn chunks_without_indexes_are_walked_once() {
         file.set_len(0).unwrap();
         assert_eq!(recording.frames(), film.frames);
         let video = recording.messages().find(|(topic, _)| topic.ends_with("/side_by_side")).unwrap();
-        assert_eq!(video.1, Some(film.frames as u64));
-        let samples = SensorReader::new(recording.clone(), Sensors::Raw).unwrap().unwrap();
+        assert_eq!(video.1, film.frames as u64);
+        let samples = SensorReader::new(recording.clone(), Sensors::Raw).unwrap();
         assert_eq!(samples.samples(), film.frames);
         assert!(recording.index_bytes() >= 2 * 24 * film.frames);
     }
@@ -244,7 +244,7 @@ fn an_index_of_messages_that_lies_costs_no_other_frame() {
             put(&mut lying, index + at, &lie.to_le_bytes()[..width]);
             let recording = open(&lying).unwrap();
             assert_eq!(recording.frames(), film.frames);
-            scans += usize::from(recording.found() != &Found::Indexed);
+            scans += usize::from(recording.found() != &Found::Indexed || !recording.remarks(0).is_empty());
             let mut reader = Reader::new(recording.clone());
             let damaged = (0..film.frames).filter_map(|frame| match reader.unit(frame) {
                 Ok(unit) => {
@@ -469,7 +469,7 @@ fn an_index_that_is_mostly_wrong_is_not_believed_though_it_has_more() {
         }
     }
     let recording = open(&bytes).unwrap();
-    assert!(scanned(&recording).contains("its index lies"));
+    assert!(scanned(&recording).contains("its statistics count 40 frames and its indexes 39"));
     Film { frames: film.frames - 1, ..film }.assert_in(&recording);
 }
 
@@ -500,7 +500,7 @@ fn indexes_that_say_they_are_huge_cost_no_memory() {
     grow(&mut bytes, chunk + 36 + map);
     let behind = bodies(&bytes, op::DATA_END)[0] + 4;
     let recording = with_hole(&bytes, behind);
-    assert!(scanned(&recording).contains("the index of messages at"));
+    assert!(recording.remarks(0)[0].contains("the index of messages at"), "{:?}", recording.remarks(0));
     film.assert_in(&recording);
 }
 
@@ -533,7 +533,7 @@ fn messages_that_say_they_are_huge_cost_no_memory() {
     let fault = recording.header_fault().unwrap();
     assert!(fault.contains("more than 268435456"), "{fault}");
     film.assert_in(&recording);
-    let mut samples = SensorReader::new(recording, Sensors::Raw).unwrap().unwrap();
+    let mut samples = SensorReader::new(recording, Sensors::Raw).unwrap();
     let all: Vec<_> = samples.between(0, u64::MAX).collect();
     assert_eq!(all.len(), film.frames);
     assert!(all[0].as_ref().unwrap_err().contains("more than 268435456"));

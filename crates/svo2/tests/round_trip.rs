@@ -32,7 +32,7 @@ fn every_layout_gives_every_frame() {
 fn the_samples_are_beside_the_frames() {
     let film = Film::default();
     let recording = open(&film.bytes()).unwrap();
-    let mut sensors = SensorReader::new(recording.clone(), Sensors::Raw).unwrap().unwrap();
+    let mut sensors = SensorReader::new(recording.clone(), Sensors::Raw).unwrap();
     assert_eq!(sensors.samples(), film.frames);
     let between: Vec<_> = sensors.between(film.time(3), film.time(6)).map(Result::unwrap).collect();
     let sample = |number| {
@@ -40,5 +40,5 @@ fn the_samples_are_beside_the_frames() {
         Sample { unix_ns, boot_ns: unix_ns - START, ..Sample::default() }
     };
     assert_eq!(between, [4, 5, 6].map(sample));
-    assert!(SensorReader::new(recording, Sensors::Integrated).unwrap().is_none());
+    assert!(SensorReader::new(recording, Sensors::Integrated).is_none());
 }

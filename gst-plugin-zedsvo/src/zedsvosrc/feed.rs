@@ -208,6 +208,9 @@ mod imp {
             if let Some(error) = session.timeline.recording.read_error() {
                 return Err(Stop::Unread(error.clone()));
             }
+            if let Some(bin) = work.bin.upgrade() {
+                bin.imp().tell_remarks(&session);
+            }
             match step {
                 Step::Piece { first, last } => self.begin_piece(work, (first, last)),
                 Step::Frame { frame, shown } => self.push_frame(work, frame, shown),
@@ -258,6 +261,9 @@ mod imp {
             work.session.draining.store(true, Ordering::Release);
             self.pad.push_event(gst::event::Eos::new());
             work.session.draining.store(false, Ordering::Release);
+            if let Some(bin) = work.bin.upgrade() {
+                bin.imp().tell_swallowed(&work.session, usize::MAX);
+            }
             self.pad.push_event(gst::event::FlushStart::new());
             self.pad.push_event(gst::event::FlushStop::new(true));
         }
@@ -269,7 +275,7 @@ mod imp {
                 Err(damage) => {
                     gst::debug!(CAT, imp = self, "{damage}");
                     if let Some(course) = &mut work.course {
-                        course.damaged(&mut work.reader, frame, damage.what);
+                        course.damaged(&mut work.reader, frame, damage.to_string());
                     }
                     return Ok(());
                 }
@@ -287,6 +293,9 @@ mod imp {
             flags.set(gst::BufferFlags::DISCONT, std::mem::take(&mut work.discont));
             buffer_mut.set_flags(flags);
             work.pushed += usize::from(shown);
+            if shown && !work.session.encoded {
+                work.session.out.lock().unwrap().inside.insert(frame);
+            }
             self.pad.push(buffer).map(|_| ()).map_err(Stop::Flow)
         }
 

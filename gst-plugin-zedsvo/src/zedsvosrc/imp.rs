@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use svo2::{Found, OpenError, Reader, Recording};
+use svo2::{Found, OpenError, Reader, Recording, words};
 
 use super::course::Frames;
 use super::feed::Feed;
@@ -179,10 +179,7 @@ impl BinImpl for ZedSvoSrc {
             && session.draining.load(Ordering::Acquire)
         {
             // Decoders take it for an error that nothing comes of a piece; others may have pictures.
-            let piece = session.out.lock().unwrap().shown;
-            if let Some(piece) = piece {
-                self.tell_lost(&session, piece, &error.error().to_string());
-            }
+            session.out.lock().unwrap().complaint = Some(error.error().to_string());
             return;
         }
         self.parent_handle_message(message);
@@ -232,6 +229,7 @@ impl ZedSvoSrc {
         if asked < first {
             self.tell_lost(&session, (asked, first - 1), "decoding cannot begin at or before it");
         }
+        self.tell_remarks(&session);
         if settings.sensors {
             match Imu::open(&recording) {
                 Ok(imu) => *session.imu.lock().unwrap() = Some(imu),
@@ -292,8 +290,8 @@ impl ZedSvoSrc {
                 self,
                 gst::ResourceError::Read,
                 (
-                    "property 'location' = '{location}': {why}; {} frames were found by walking through it",
-                    recording.frames()
+                    "property 'location' = '{location}': {why}; {} found by walking through it",
+                    words::counted_were(recording.frames(), "frame")
                 )
             );
         }

@@ -7,13 +7,16 @@ use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use svo2::ReadError;
+use svo2::{ReadError, words};
 
 use super::CAT;
 use super::imp::ZedSvoSrc;
 use super::session::Session;
 
 static UNIX_CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-unix"));
+
+/// No decoder keeps a picture while it puts out so many that come later.
+const REORDERED: usize = 32;
 
 /// What becomes of a buffer.
 enum Fate {
@@ -33,6 +36,7 @@ impl ZedSvoSrc {
         let frame = session.timeline.frame_of(inner);
         let fate = {
             let mut out = session.out.lock().unwrap();
+            out.inside.remove(&frame);
             match out.shown {
                 Some((first, last)) if !(first..=last).contains(&frame) => Fate::Dropped,
                 None => Fate::Dropped,
@@ -43,6 +47,7 @@ impl ZedSvoSrc {
                 _ => Fate::Out(frame, buffer),
             }
         };
+        self.tell_swallowed(&session, frame.saturating_sub(REORDERED));
         match fate {
             Fate::Dropped | Fate::Held => Ok(gst::FlowSuccess::Ok),
             Fate::Out(frame, buffer) => self.put_out(&session, frame, buffer),
@@ -62,12 +67,14 @@ impl ZedSvoSrc {
             let position = if out.reverse { pts } else { pts + duration };
             out.segment.set_position(position);
             let before = out.last.replace(frame).filter(|&before| before < frame && !out.reverse);
-            (std::mem::take(&mut out.discont), before)
+            let gap = before.is_some_and(|before| before + 1 < frame);
+            (std::mem::take(&mut out.discont) || gap, before)
         };
         {
             let mut stats = session.stats.lock().unwrap();
             stats.frames += 1;
             stats.bytes += buffer.size() as u64;
+            stats.corrupted += u64::from(buffer.flags().contains(gst::BufferFlags::CORRUPTED));
         }
         let buffer_mut = buffer.make_mut();
         buffer_mut.set_pts(pts);
@@ -138,13 +145,58 @@ impl ZedSvoSrc {
         }
     }
 
-    /// These frames (inclusive) are not shown; told once.
-    pub(super) fn tell_lost(&self, session: &Session, (first, last): (usize, usize), why: &str) {
-        if !session.told.lock().unwrap().insert(first) {
+    /// Frames in front of this one that went into the decoder and did not come out will not come any more.
+    pub(super) fn tell_swallowed(&self, session: &Session, frame: usize) {
+        let (runs, complaint) = {
+            let mut out = session.out.lock().unwrap();
+            if out.inside.first().is_none_or(|&first| first >= frame) {
+                return;
+            }
+            // Those that follow one another are told of together.
+            let mut end = frame;
+            while out.inside.contains(&end) {
+                end += 1;
+            }
+            (out.swallowed(end, &session.timeline), out.complaint.take())
+        };
+        let decoder = session.stats.lock().unwrap().decoder.clone().unwrap_or_default();
+        for (first, last) in runs {
+            let them = if first == last { "it" } else { "them" };
+            let why = format!("{decoder} put nothing out for {them}");
+            let why = complaint.iter().fold(why, |why, complaint| format!("{why}: {complaint}"));
+            if self.tell_lost(session, (first, last), &why) {
+                session.stats.lock().unwrap().undecoded += (last - first + 1) as u64;
+            }
+        }
+    }
+
+    /// What is odd about the recording; each thing once.
+    pub(super) fn tell_remarks(&self, session: &Session) {
+        let seen = session.remarked.load(Ordering::Acquire);
+        let remarks = session.timeline.recording.remarks(seen);
+        if remarks.is_empty() {
             return;
         }
+        session.remarked.store(seen + remarks.len(), Ordering::Release);
+        let location = self.obj().property::<Option<String>>("location").unwrap_or_default();
+        for remark in remarks {
+            let details = gst::Structure::builder("zedsvosrc-remark").field("remark", &remark).build();
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Read,
+                ("property 'location' = '{location}': {remark}"),
+                details: details
+            );
+        }
+    }
+
+    /// These frames (inclusive) are not shown; told once. Whether they were told of now.
+    pub(super) fn tell_lost(&self, session: &Session, (first, last): (usize, usize), why: &str) -> bool {
+        if !session.told.lock().unwrap().insert(first) {
+            return false;
+        }
         session.stats.lock().unwrap().skipped += (last - first + 1) as u64;
-        gst::warning!(CAT, imp = self, "frames {first} to {last} are skipped: {why}");
+        gst::warning!(CAT, imp = self, "{} skipped: {why}", words::frames_are(first, last));
         let told = gst::Structure::builder("zedsvosrc-damaged")
             .field("first-frame", first as u64)
             .field("last-frame", last as u64)
@@ -152,6 +204,7 @@ impl ZedSvoSrc {
             .build();
         let obj = self.obj();
         let _ = obj.post_message(gst::message::Element::builder(told).src(&*obj).build());
+        true
     }
 
     /// Nothing came of what was asked for, though something was there.
@@ -162,7 +215,7 @@ impl ZedSvoSrc {
             Some(decoder) if lost == 0 => gst::element_imp_error!(
                 self,
                 gst::StreamError::Decode,
-                ("{decoder} put out no picture of frames {first} to {last}")
+                ("{decoder} put out no picture of {}", words::frames(first, last))
             ),
             _ => gst::element_imp_error!(
                 self,

@@ -125,6 +125,8 @@ impl Seek {
             out.reverse = self.rate < 0.;
             out.held.clear();
             out.last = None;
+            out.inside.clear();
+            out.late_until = None;
             out.discont = true;
             out.flow = Ok(gst::FlowSuccess::Ok);
         }
@@ -243,6 +245,13 @@ impl ZedSvoSrc {
         let position = segment.position_from_running_time(timestamp?)?;
         let diff = (diff as f64 * segment.rate()) as i64;
         let inner = position + session.timeline.origin();
+        if diff > 0 {
+            // Decoders leave frames out up to twice as far, and look at their own clocks besides.
+            let margin = gst::ClockTime::from_nseconds(diff as u64 * 2) + gst::ClockTime::SECOND;
+            let until = inner.saturating_add(margin);
+            let mut out = session.out.lock().unwrap();
+            out.late_until = out.late_until.max(Some(until));
+        }
         Some(gst::event::Qos::builder(kind, proportion, diff).timestamp(inner).seqnum(qos.seqnum()).build())
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub stats: Mutex<Stats>,
     /// Where samples are asked for and there.
     pub imu: Mutex<Option<Imu>>,
+    /// So many remarks on the recording were told.
+    pub remarked: AtomicUsize,
     /// Damaged frames that were told of.
     pub told: Mutex<BTreeSet<usize>>,
 }
@@ -57,6 +59,33 @@ pub(super) struct Out {
     pub flow: Result<gst::FlowSuccess, gst::FlowError>,
     /// The frame that went out last.
     pub last: Option<usize>,
+    /// Frames to be shown that went into the decoder, and have not come out.
+    pub inside: BTreeSet<usize>,
+    /// What the decoder said when it was emptied.
+    pub complaint: Option<String>,
+    /// Up to that time inside, somebody downstream is late: decoders leave frames out for that.
+    pub late_until: Option<gst::ClockTime>,
+}
+
+impl Out {
+    /// The frames in front of `frame` for which nothing came out and nothing will: runs, inclusive.
+    pub fn swallowed(&mut self, frame: usize, timeline: &Timeline) -> Vec<(usize, usize)> {
+        let rest = self.inside.split_off(&frame);
+        let gone = std::mem::replace(&mut self.inside, rest);
+        // Nothing is known of those that downstream did not take, or was late for.
+        if self.flow.is_err() {
+            return Vec::new();
+        }
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        let excused = |frame| self.late_until.is_some_and(|until| timeline.inner(frame) <= until);
+        for frame in gone.into_iter().filter(|&frame| !excused(frame)) {
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == frame => *last = frame,
+                _ => runs.push((frame, frame)),
+            }
+        }
+        runs
+    }
 }
 
 #[derive(Debug, Default, Clone)]
@@ -64,6 +93,10 @@ pub(super) struct Stats {
     pub frames: u64,
     pub bytes: u64,
     pub skipped: u64,
+    /// Of those, such as the decoder put nothing out for.
+    pub undecoded: u64,
+    /// That went out, and that the decoder says are not right.
+    pub corrupted: u64,
     pub seeks: u64,
     pub decoder: Option<String>,
 }
@@ -87,6 +120,9 @@ impl Session {
             discont: true,
             flow: Ok(gst::FlowSuccess::Ok),
             last: None,
+            inside: BTreeSet::new(),
+            complaint: None,
+            late_until: None,
         };
         Self {
             timeline,
@@ -101,6 +137,7 @@ impl Session {
             draining: AtomicBool::new(false),
             stats: Mutex::default(),
             imu: Mutex::default(),
+            remarked: AtomicUsize::new(0),
             told: Mutex::default(),
         }
     }
@@ -122,6 +159,8 @@ impl Session {
             .field("bytes", stats.bytes)
             .field("damaged", recording.damaged() as u64)
             .field("skipped", stats.skipped)
+            .field("undecoded", stats.undecoded)
+            .field("corrupted", stats.corrupted)
             .field("seeks", stats.seeks)
             .field("unreadable-samples", unreadable)
             .field("decoder", stats.decoder.unwrap_or_default())
@@ -131,10 +170,11 @@ impl Session {
     }
 }
 
-/// `indexed` or `scanned`, and why.
+/// `indexed`, `walked`, or `scanned` and why.
 fn found(recording: &Recording) -> (&str, &str) {
     match recording.found() {
         Found::Indexed => ("indexed", ""),
+        Found::Walked => ("walked", ""),
         Found::Scanned(why) => ("scanned", why),
     }
 }

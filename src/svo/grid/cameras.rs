@@ -98,6 +98,8 @@ impl<'a> Cameras<'a> {
                 }
                 Heard::Noted
             }
+            // The same was told when the recording was opened, or is about frames that are shown all the same.
+            Word::Warning(_) => Heard::Noted,
             Word::Error(error) => {
                 let Some((camera, source)) = sources.iter().find(|(_, source)| is_of(error, source)) else {
                     return Heard::Noted;

@@ -218,9 +218,7 @@ impl Job<'_> {
     ) -> Result<(Lane<'a>, u64), Ended> {
         let (share, recording) = (&self.plan.cameras[camera], &self.opened.recordings[camera]);
         let label = &self.segment.cameras[camera].label;
-        let path = &self.segment.cameras[camera].path;
-        let samples = Samples::of(recording, share)
-            .map_err(|why| configuration(format!("--input '{}': {why}", path.display())))?;
+        let samples = Samples::of(recording, share);
         let mut expected = share.count();
         let mut format = self.conversion.encoding.codec.name();
         let feed: Option<Box<dyn Feed>> = match (&share.frames, &self.ways[camera], encoder) {
@@ -233,7 +231,12 @@ impl Job<'_> {
             }
             (Some(frames), Way::Encoded(_), Some((factory, last))) => {
                 let view = self.conversion.view.name();
-                let source = Source { input: path, recording, view, frames: frames.clone() };
+                let source = Source {
+                    input: &self.segment.cameras[camera].path,
+                    recording,
+                    view,
+                    frames: frames.clone(),
+                };
                 let (members, encoding) = (share.members.clone(), &self.conversion.encoding);
                 Some(Box::new(Encoded::new(&source, members, encoding, factory, last)?))
             }

@@ -181,13 +181,10 @@ pub(in crate::svo) struct Samples {
 
 impl Samples {
     /// Those of a recording that a share has.
-    ///
-    /// # Errors
-    /// The index of a topic lies.
-    pub fn of(recording: &Arc<Recording>, share: &Share) -> Result<Vec<Self>, String> {
+    pub fn of(recording: &Arc<Recording>, share: &Share) -> Vec<Self> {
         let mut all = Vec::new();
         for (sensors, name) in [(Sensors::Raw, "imu"), (Sensors::Integrated, "imu_integrated")] {
-            let Some(reader) = SensorReader::new(recording.clone(), sensors)? else { continue };
+            let Some(reader) = SensorReader::new(recording.clone(), sensors) else { continue };
             let (after, until) = share.samples;
             let numbers = reader.numbers(after, until);
             let why = String::new();
@@ -202,7 +199,7 @@ impl Samples {
                 why,
             });
         }
-        Ok(all)
+        all
     }
 
     /// What comes behind the label in the topic's name.

@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!(recording.damaged(), damaged);
     for sensors in [Sensors::Raw, Sensors::Integrated] {
-        if let Ok(Some(mut samples)) = SensorReader::new(recording.clone(), sensors) {
+        if let Some(mut samples) = SensorReader::new(recording.clone(), sensors) {
             let _ = samples.between(0, u64::MAX).filter(Result::is_ok).count();
         }
     }
