@@ -94,7 +94,7 @@ fn samples_of_the_imu_are_those_of_the_recording() {
         (&"cvmmap_streamer.Imu".into(), &"protobuf".into())
     );
     let opened = svo2::Recording::open(&folder.path("a.svo2")).unwrap();
-    let mut reader = svo2::SensorReader::new(opened, svo2::Sensors::Raw).unwrap().unwrap();
+    let mut reader = svo2::SensorReader::new(opened, svo2::Sensors::Raw).unwrap();
     let samples: Vec<svo2::Sample> = reader.between(0, u64::MAX).map(Result::unwrap).collect();
     let found = topic["messages"].as_array().unwrap();
     assert!(samples.len() > 300);

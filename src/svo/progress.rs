@@ -2,15 +2,18 @@
 
 //! How far a conversion is: a bar on a terminal, a line now and then in a log.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::tell;
 
-const STYLE: &str =
-    "{msg} {percent:>3}%|{bar:30}| {pos}/{len} [{elapsed_precise}<{eta_precise}, {per_sec:.1}]";
+/// As wide as the terminal.
+const STYLE: &str = "{msg} {percent:>3}%|{wide_bar}| {pos}/{len} [{elapsed}<{eta}, {rate}/s]";
+/// Of a name as much is shown, in characters.
+const NAME: usize = 24;
 /// In a log: as many percent from line to line, or after so long a time, but not too often.
 const STEP_PERCENT: u64 = 10;
 const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
@@ -77,7 +80,14 @@ impl Progress {
 
 /// A bar that counts frames.
 pub(super) fn bar(name: &str) -> ProgressBar {
-    ProgressBar::no_length().with_style(style(STYLE)).with_message(name.to_owned())
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{:.1}", state.per_sec());
+    };
+    let end: String = match name.chars().count() {
+        0..=NAME => name.to_owned(),
+        many => std::iter::once('…').chain(name.chars().skip(many - NAME + 1)).collect(),
+    };
+    ProgressBar::no_length().with_style(style(STYLE).with_key("rate", rate)).with_message(end)
 }
 
 /// How all bars look.
