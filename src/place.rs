@@ -74,6 +74,15 @@ impl From<String> for Refused {
     }
 }
 
+/// Whether a file gets its name before the disk has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// The disk is waited for: what took long to make outlives a power cut.
+    Waited,
+    /// The system writes it in its own time, as of `cp`: a copy is made again as quickly.
+    Left,
+}
+
 /// Where one file will lie.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -175,32 +184,30 @@ impl Place {
         }
     }
 
-    /// Gives the file that is whole its name.
+    /// Gives the file that is whole its name, which then outlives a power cut.
     ///
     /// # Errors
     /// What the system says, and where somebody else has taken the name meanwhile: nothing is overwritten.
     pub fn publish(&self) -> io::Result<()> {
-        let (part, folder) = (self.part(), self.folder.as_fd());
-        match rustix::fs::renameat_with(folder, &part, folder, &self.name, RenameFlags::NOREPLACE) {
-            // A file system that does not know the flag. Who takes the name in this moment loses.
-            Err(Errno::INVAL) if self.find(&self.name)?.is_none() => {
-                rustix::fs::renameat(folder, &part, folder, &self.name)?;
-            }
-            Err(Errno::INVAL) => return Err(io::ErrorKind::AlreadyExists.into()),
-            other => other?,
-        }
+        self.take_name()?;
         self.keep_name();
         Ok(())
     }
 
-    /// As [`publish`](Self::publish), in place of a file that may have the name.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn replace(&self) -> io::Result<()> {
-        rustix::fs::renameat(&self.folder, self.part(), &self.folder, &self.name)?;
-        self.keep_name();
-        Ok(())
+    fn take_name(&self) -> io::Result<()> {
+        let (part, folder) = (self.part(), self.folder.as_fd());
+        match rustix::fs::renameat_with(folder, &part, folder, &self.name, RenameFlags::NOREPLACE) {
+            // A file system that does not know the flag. Who takes the name in this moment loses.
+            Err(Errno::INVAL) if self.find(&self.name)?.is_none() => {
+                Ok(rustix::fs::renameat(folder, &part, folder, &self.name)?)
+            }
+            Err(Errno::INVAL) => Err(io::ErrorKind::AlreadyExists.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn replace_name(&self) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.folder, self.part(), &self.folder, &self.name)?)
     }
 
     /// The file has its name, so nothing fails any more.
@@ -300,17 +307,22 @@ impl Claimed {
         &self.file
     }
 
-    /// Gives it its name, once it is on the disk; returns its size.
+    /// Gives it its name; returns its size.
     ///
     /// # Errors
     /// What the system says.
-    pub fn publish(mut self) -> io::Result<u64> {
-        self.file.sync_all()?;
+    pub fn publish(mut self, disk: Disk) -> io::Result<u64> {
+        if disk == Disk::Waited {
+            self.file.sync_all()?;
+        }
         let bytes = self.file.metadata()?.len();
         match self.existing {
-            Existing::Kept(_) => self.place.publish(),
-            Existing::Replaced => self.place.replace(),
+            Existing::Kept(_) => self.place.take_name(),
+            Existing::Replaced => self.place.replace_name(),
         }?;
+        if disk == Disk::Waited {
+            self.place.keep_name();
+        }
         self.published = true;
         Ok(bytes)
     }

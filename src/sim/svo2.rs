@@ -16,7 +16,7 @@ use svo2::{Header, Kind, Layout, Sample, Sensors, Writer};
 use super::encoder::{Encoder, Encoding};
 use crate::exit::{Failure, configuration};
 use crate::pattern::Pattern;
-use crate::place::{Claimed, Existing};
+use crate::place::{Claimed, Disk, Existing};
 
 /// What the right eye's picture adds to the number of the frame.
 pub const RIGHT: u32 = 1 << 24;
@@ -103,7 +103,7 @@ impl Recording {
                 Trouble::Encoder(failure) => failure,
             })?;
         out.into_inner().map_err(|error| failed(&error))?;
-        claimed.publish().map_err(|error| failed(&error))?;
+        claimed.publish(Disk::Left).map_err(|error| failed(&error))?;
         Ok(frames)
     }
 

@@ -16,7 +16,7 @@ use svo2::{Found, Recording, words};
 use super::options::{Conversion, How};
 use super::{copy, encode};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::{Claimed, Existing};
+use crate::place::{Claimed, Disk, Existing};
 
 /// So many damaged places are told one by one.
 const TOLD: usize = 10;
@@ -310,7 +310,11 @@ pub fn convert(
     if matches!(conversion.how, How::Copy(_)) {
         remarks.tell_all(control, &recording);
     }
-    let bytes = claimed.publish().map_err(|error| wrong(&error))?;
+    let disk = match conversion.how {
+        How::Copy(_) => Disk::Left,
+        How::Encode(_) => Disk::Waited,
+    };
+    let bytes = claimed.publish(disk).map_err(|error| wrong(&error))?;
     let unix_ns = [*asked.start(), *asked.end()].map(|frame| recording.unix_ns(frame));
     let Written { codec, encoder, size, frames, damaged } = written;
     let done = Done {

@@ -3,11 +3,8 @@
 //! A recording's access units as they are, into MP4: nothing is decoded, and hardly anything looked at.
 
 use std::fs::File;
-use std::io;
 use std::ops::{Range, RangeInclusive};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use svo2::{Damage, Kind, Reader, Recording, nal, sample, words};
 
@@ -20,8 +17,6 @@ use crate::run::plan::Codec;
 
 /// Frames from one look at the flag, and one word about progress, to the next.
 const STEP: usize = 64;
-/// Bytes after which the disk is asked to write.
-const WRITEBACK: usize = 32 << 20;
 
 fn codec(recording: &Recording) -> Codec {
     match recording.codec() {
@@ -89,7 +84,6 @@ pub(super) fn copy(
     }
     let caps = caps(recording, &mut reader, first..end, control)?;
     let file = file.try_clone().map_err(Wrong::output)?;
-    let mut writeback = Writeback::start(&file).map_err(Wrong::output)?;
     let muxer = Muxer::new(file, Layout::Whole).map_err(|why| Failure::new(Exit::Pipeline, why))?;
     muxer.begin(&caps);
     let copier = Copier {
@@ -100,11 +94,10 @@ pub(super) fn copy(
         spare: Vec::new(),
         begin: recording.running_ns(first),
     };
-    let (frames, damaged) = copier.run(first..end, start, &muxer, &mut writeback, control)?;
+    let (frames, damaged) = copier.run(first..end, start, &muxer, control)?;
     let finished = muxer.finish(|| control.check().is_ok());
     control.check()?;
     drop(finished.map_err(Wrong::output)?);
-    writeback.finish().map_err(Wrong::output)?;
     let total = (end - start) as u64;
     control.progress(total, total);
     Ok(Written { codec: recording.codec().name(), encoder: None, size: recording.size(), frames, damaged })
@@ -236,7 +229,6 @@ impl Copier<'_> {
         frames: Range<usize>,
         start: usize,
         muxer: &Muxer,
-        writeback: &mut Writeback,
         control: &mut Control,
     ) -> Result<(u64, usize), Wrong> {
         let (mut frame, end) = (frames.start, frames.end);
@@ -258,7 +250,6 @@ impl Copier<'_> {
                         let writable = sample.get_mut().expect("nobody else has it");
                         writable.set_flags(gst::BufferFlags::DELTA_UNIT);
                     }
-                    writeback.grown(sample.size());
                     muxer.push(sample).map_err(Wrong::Output)?;
                     written += 1;
                     frame += 1;
@@ -306,40 +297,6 @@ fn tell_recovery(frame: usize, kind: Kind, control: &mut Control) {
         control.notice(format!(
             "warning: frame {frame} is a recovery point: pictures are whole from frame {whole} on"
         ));
-    }
-}
-
-/// Has the disk write what is there while more is copied, so that little is left to wait for in the end.
-pub(super) struct Writeback {
-    ask: SyncSender<()>,
-    thread: JoinHandle<io::Result<()>>,
-    /// Since it was asked last.
-    bytes: usize,
-}
-
-impl Writeback {
-    pub fn start(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
-        let (ask, asked) = sync_channel(1);
-        let work = move || asked.iter().try_for_each(|()| file.sync_data());
-        let thread = std::thread::Builder::new().name("writeback".into()).spawn(work)?;
-        Ok(Self { ask, thread, bytes: 0 })
-    }
-
-    pub fn grown(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        if self.bytes >= WRITEBACK {
-            // It is at work; or it ended with an error, which is told in the end.
-            let _ = self.ask.try_send(());
-            self.bytes = 0;
-        }
-    }
-
-    /// # Errors
-    /// What the disk said, which it says only once.
-    pub fn finish(self) -> io::Result<()> {
-        drop(self.ask);
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of ours panicked")))
     }
 }
 

@@ -15,7 +15,7 @@ use super::layout::Layout;
 use super::options::Grid;
 use super::plan::Plan;
 use crate::exit::{Failure, configuration};
-use crate::place::{Claimed, Existing};
+use crate::place::{Claimed, Disk, Existing};
 use crate::svo::chain::{Ended, first_that_works};
 use crate::svo::convert::{Control, Wrong, tell_how_it_was_found};
 use crate::svo::encode;
@@ -201,7 +201,7 @@ pub fn convert(
         Wrong::Failed(failure) => failure,
     })?;
     control.check()?;
-    let bytes = claimed.publish().map_err(|error| wrong(&error))?;
+    let bytes = claimed.publish(Disk::Waited).map_err(|error| wrong(&error))?;
     for (camera, counts) in cameras.iter_mut().zip(counts) {
         camera.counts = counts;
         tell_missing(camera, asked.clone().count(), control);

@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::segment::Segment;
 use super::utc;
 use crate::exit::{Failure, configuration};
-use crate::place::{Claimed, Existing};
+use crate::place::{Claimed, Disk, Existing};
 use crate::{interrupt, show, tell};
 
 const NS: f64 = 1e9;
@@ -88,7 +88,7 @@ fn draw(args: &Args, segment: &Segment, output: &Path, control: &mut Control) ->
     let picture = compose(segment, &cameras, groups.as_ref(), &labels, &tracks);
     picture.write(claimed.file()).map_err(|error| wrong(&error))?;
     control.check()?;
-    claimed.publish().map_err(|error| wrong(&error))?;
+    claimed.publish(Disk::Waited).map_err(|error| wrong(&error))?;
     let groups = groups.map(|groups| {
         let counts = |wanted: fn(&Member) -> bool| {
             let of = |track: usize| groups.groups.iter().filter(|group| wanted(&group.members[track])).count();

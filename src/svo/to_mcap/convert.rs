@@ -20,7 +20,7 @@ use super::options::{Conversion, View};
 use super::plan::{Plan, Share};
 use super::report::{Bundled, Done, Exported};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::{Claimed, Existing};
+use crate::place::{Claimed, Disk, Existing};
 use crate::svo::chain::{Ended, Source, first_that_works};
 use crate::svo::convert::{Control, Damages, Wrong, check_read, tell_how_it_was_found};
 use crate::svo::encode;
@@ -78,6 +78,7 @@ pub fn convert(
     let ways: Result<Vec<Way>, Failure> =
         cameras.map(|(camera, recording)| Way::of(camera, recording, conversion)).collect();
     let ways = ways?;
+    let encodes = ways.iter().any(Way::encodes);
     let wrong =
         |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
     let existing = match conversion.overwrite {
@@ -106,7 +107,8 @@ pub fn convert(
             format!("interrupted: '{}' can be read, and has what was written by then", path.display()),
         ));
     }
-    let bytes = claimed.publish().map_err(|error| wrong(&error))?;
+    let disk = if encodes { Disk::Waited } else { Disk::Left };
+    let bytes = claimed.publish(disk).map_err(|error| wrong(&error))?;
     let elapsed = started.elapsed();
     let Written { cameras, bundled, .. } = written;
     let done = Done { output: output.to_owned(), bytes, cameras, bundled, scanned, elapsed };

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! A file that a thread of its own writes, and has the disk write, while more is put together.
+//! A file that a thread of its own writes, while more is put together.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
-
-use crate::svo::copy::Writeback;
 
 /// Pieces that wait to be written; mostly they are chunks of MCAP.
 const WAITING: usize = 2;
@@ -27,17 +25,15 @@ impl Out {
     /// # Errors
     /// What the system says.
     pub fn new(file: &File) -> io::Result<Self> {
-        let mut writeback = Writeback::start(file)?;
         let mut file = file.try_clone()?;
         let (pieces, coming) = sync_channel::<Vec<u8>>(WAITING);
         let (done, spent) = channel();
         let work = move || {
             for piece in coming {
                 file.write_all(&piece)?;
-                writeback.grown(piece.len());
                 let _ = done.send(piece);
             }
-            writeback.finish()
+            Ok(())
         };
         let thread = std::thread::Builder::new().name("mcap".into()).spawn(work)?;
         Ok(Self { pieces, spent, thread: Some(thread) })
