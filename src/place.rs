@@ -288,6 +288,13 @@ impl Claimed {
         if path.metadata().is_ok_and(is_never) {
             return Err("it is the recording itself".into());
         }
+        let is_recording = |extension: &OsStr| {
+            extension.eq_ignore_ascii_case("svo2") || extension.eq_ignore_ascii_case("svo")
+        };
+        // Who makes something of recordings replaces none.
+        if !never.is_empty() && path.extension().is_some_and(is_recording) {
+            return Err("recordings are called so, and this makes none; give it another ending".into());
+        }
         let no_folder =
             |error: io::Error| Refused::Wrong(format!("the folder '{}': {error}", folder_of(path).display()));
         if !folder_of(path).is_dir() {

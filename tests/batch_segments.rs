@@ -71,18 +71,20 @@ fn of_forty_segments_with_five_broken_ones_exactly_those_five_are_reported() {
     let path = set.path("day1/s01/s01.mcap");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    // And one without its groups, as a single camera's.
+    // And one without its groups, as of a single camera; and one that is gone.
+    set.summary("--segment-dir day2/s05 --view side-by-side --policy copy --overwrite", 0);
     std::fs::remove_file(set.path("day2/s02/s02.mcap")).unwrap();
     let skipped = set.summary(&format!("{line} --report-existing"), 1);
     assert_eq!(
         (&skipped["valid"], &skipped["invalid"], &skipped["missing"]),
-        (&33.into(), &1.into(), &6.into())
+        (&32.into(), &2.into(), &6.into())
     );
     assert!(reason(&skipped, "s01").contains("not finished"), "{skipped}");
+    assert!(reason(&skipped, "s05").contains("no topic /bundle"), "{skipped}");
     let summary = set.summary(&format!("{line} --probe-existing"), 1);
     assert_eq!(
         counts(&summary),
-        BTreeMap::from([("converted", 2), ("skipped", 33), ("failed", 5)]),
+        BTreeMap::from([("converted", 3), ("skipped", 32), ("failed", 5)]),
         "{summary}"
     );
     assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len());

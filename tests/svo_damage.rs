@@ -77,6 +77,20 @@ fn frames_that_the_decoder_swallows_are_told_of() {
 }
 
 #[test]
+fn a_seek_into_a_damaged_tail_ends_without_an_error() {
+    let tape = Tape::new(&sim(Codec::H264, 60, 15));
+    let path = tape.folder.path().join("tail.svo2");
+    write(&tape.recording, &path, 0..60, |frame, unit| if frame < 50 { unit } else { vec![0x55; 100] });
+    let player = Player::playing(&format!("location={}", path.display()));
+    assert_eq!(player.rest().len(), 50);
+    let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+    player.seek(1., flags, gst::ClockTime::from_nseconds(tape.recording.running_ns(55)), None);
+    assert_eq!(frames(&player.rest()), Vec::<usize>::new());
+    assert!(player.errors().is_empty(), "{:?}", player.errors());
+    assert_eq!(player.stat("skipped"), 10, "told once");
+}
+
+#[test]
 fn what_is_left_out_on_purpose_is_no_damage() {
     for codec in [Codec::H264, Codec::H265] {
         let tape = Tape::new(&sim(codec, 60, 15));

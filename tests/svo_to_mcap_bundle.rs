@@ -247,6 +247,26 @@ fn a_camera_in_a_corrupted_gap_is_left_out_of_its_groups() {
 }
 
 #[test]
+fn a_camera_of_which_nothing_can_be_decoded_is_missing_and_the_others_are_not() {
+    let (folder, _) = three();
+    for frame in 0..30 {
+        folder.damage("seg/seg_zed2.svo2", frame);
+    }
+    for view in ["left --codec h264 --preset fast", "side-by-side"] {
+        let line = format!("--segment-dir seg --output out.mcap --overwrite --end-frame 9 --view {view}");
+        let done = folder.convert(&line);
+        assert_eq!(done["cameras"][1]["frames"], 0, "{done}");
+        let (facts, groups) = bundles(&folder, "out.mcap");
+        assert_whole(&facts);
+        assert_eq!(groups.len(), 10, "{view}");
+        for group in groups {
+            let statuses: Vec<_> = group.members.iter().map(|member| member.status.as_str()).collect();
+            assert_eq!(statuses, ["STATUS_PRESENT", "STATUS_CORRUPTED_GAP", "STATUS_PRESENT"], "{view}");
+        }
+    }
+}
+
+#[test]
 fn a_camera_that_was_cut_short_ends_the_common_window() {
     let (folder, _) = three();
     let whole = std::fs::read(folder.path("seg/seg_zed1.svo2")).unwrap();

@@ -155,8 +155,14 @@ fn an_index_that_lies_costs_a_warning_and_no_frame() {
                 (&60.into(), &0.into()),
                 "{name}: {summary}"
             );
-            assert!(summary["scanned"].is_string(), "{name}: {summary}");
-            assert!(said.contains("60 whole frames were found"), "{name}: {said}");
+            // An index of messages is put right by its own chunk; the others by the whole file.
+            assert_eq!(summary["scanned"].is_string(), name != "messages", "{name}: {summary}");
+            let told = if name == "messages" {
+                "they were found by walking through it"
+            } else {
+                "60 whole frames were found"
+            };
+            assert!(said.contains(told), "{name}: {said}");
         }
     }
 }

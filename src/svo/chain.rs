@@ -132,6 +132,11 @@ impl Chain {
         &self.elements[self.elements.len() - 1]
     }
 
+    /// Whether the encoder was given nothing so far.
+    pub fn took_nothing(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) == 0
+    }
+
     /// Why nothing came out.
     pub fn nothing(&self) -> Ended {
         match self.taken.load(Ordering::Relaxed) {
@@ -189,7 +194,8 @@ pub(super) fn is_of(error: &gst::message::Error, element: &gst::Element) -> bool
 
 /// A source's file that the system does not read; `whose` it is, for people.
 pub(super) fn unreadable(error: &gst::message::Error, source: &gst::Element, whose: &str) -> Option<Failure> {
-    if !is_of(error, source) || !error.error().is::<gst::ResourceError>() {
+    // Not one of a decoder's within it, whose device it may be.
+    if error.src() != Some(source.upcast_ref()) || !error.error().is::<gst::ResourceError>() {
         return None;
     }
     let location: Option<String> = source.find_property("location").and_then(|_| source.property("location"));

@@ -190,7 +190,7 @@ impl Frames {
             && start > end
         {
             return Err(Failure::usage(format!(
-                "--start-frame {start}: it is after --end-frame {end}; both are frames of the file"
+                "--start-frame {start}: it is after --end-frame {end}; both are in the file"
             )));
         }
         Ok(Self { start, end })

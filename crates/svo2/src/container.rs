@@ -186,6 +186,9 @@ impl Bytes {
 
     /// CRC-32 of all of them.
     fn sum(&self) -> Result<u32, Fault> {
+        if let Self::Memory(bytes) = self {
+            return Ok(crc32fast::hash(bytes));
+        }
         let mut sum = crc32fast::Hasher::new();
         let mut piece = vec![0; self.len().min(PIECE) as usize];
         let mut at = 0;
@@ -699,7 +702,9 @@ impl Container {
     /// Where the file has a message; `None` where its chunk is compressed.
     pub fn offset(&self, entry: &Entry) -> Option<u64> {
         let chunk = &self.chunks[entry.chunk as usize];
-        (chunk.compression == Compression::None).then(|| chunk.data.start + entry.offset)
+        let there =
+            chunk.compression == Compression::None && entry.offset < chunk.data.end - chunk.data.start;
+        there.then(|| chunk.data.start + entry.offset)
     }
 
     /// The first read that the system refused.

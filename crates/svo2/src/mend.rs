@@ -125,19 +125,30 @@ impl Container {
             return Places::new();
         }
         let walk = self.walked(chunk);
+        // In their order; and by time, `None` where several have the same.
+        let mut found = BTreeMap::<u16, Vec<&Entry>>::new();
+        let mut at_time = BTreeMap::<(u16, u64), Option<&Entry>>::new();
+        for entry in &walk.entries {
+            found.entry(entry.channel).or_default().push(entry);
+            at_time
+                .entry((entry.channel, entry.time_ns))
+                .and_modify(|place| *place = None)
+                .or_insert(Some(entry));
+        }
+        let mut counts = BTreeMap::<u16, usize>::new();
+        said.iter().for_each(|entry| *counts.entry(entry.channel).or_default() += 1);
+        let mut numbers = BTreeMap::<u16, usize>::new();
         let mut places = Places::new();
-        for channel in said.iter().map(|entry| entry.channel).collect::<BTreeSet<_>>() {
-            let of = |entry: &&Entry| entry.channel == channel;
-            let said: Vec<_> = said.iter().filter(of).collect();
-            let found: Vec<_> = walk.entries.iter().filter(of).collect();
-            for (number, entry) in said.iter().enumerate() {
-                let mut at_its_time = found.iter().filter(|found| found.time_ns == entry.time_ns);
-                let place = match (at_its_time.next(), at_its_time.next()) {
-                    (Some(place), None) => Some(place),
-                    _ => found.get(number).filter(|_| found.len() == said.len()),
-                };
-                places.extend(place.map(|&&place| ((channel, entry.offset), place)));
-            }
+        for entry in &said {
+            let number = numbers.entry(entry.channel).or_default();
+            let in_turn = || {
+                let found = found.get(&entry.channel).filter(|found| found.len() == counts[&entry.channel]);
+                found.and_then(|found| found.get(*number).copied())
+            };
+            let at_its_time = at_time.get(&(entry.channel, entry.time_ns)).copied().flatten();
+            let place = at_its_time.or_else(in_turn);
+            places.extend(place.map(|&place| ((entry.channel, entry.offset), place)));
+            *number += 1;
         }
         places
     }

@@ -261,9 +261,13 @@ mod imp {
             work.session.draining.store(true, Ordering::Release);
             self.pad.push_event(gst::event::Eos::new());
             work.session.draining.store(false, Ordering::Release);
-            if let Some(bin) = work.bin.upgrade() {
+            // Who flushes meanwhile throws away what was in it; that is no damage.
+            if work.session.flushes.load(Ordering::Acquire) == 0
+                && let Some(bin) = work.bin.upgrade()
+            {
                 bin.imp().tell_swallowed(&work.session, usize::MAX);
             }
+            work.session.out.lock().unwrap().complaint = None;
             self.pad.push_event(gst::event::FlushStart::new());
             self.pad.push_event(gst::event::FlushStop::new(true));
         }
@@ -322,6 +326,9 @@ mod imp {
                 Stop::End => {
                     self.reset(work);
                     work.fresh = true;
+                    if work.session.flushes.load(Ordering::Acquire) > 0 {
+                        return;
+                    }
                     let (flow, nothing) = {
                         let out = work.session.out.lock().unwrap();
                         (out.flow, out.last.is_none())
@@ -330,7 +337,13 @@ mod imp {
                     if let Err(error) = flow {
                         return self.stop(work, Stop::Flow(error));
                     }
-                    if nothing && work.pushed + work.lost > 0 && !work.session.ends.load(Ordering::Acquire) {
+                    // After a seek into damage, others may have gone out before.
+                    let never = work.session.stats.lock().unwrap().frames == 0;
+                    if nothing
+                        && never
+                        && work.pushed + work.lost > 0
+                        && !work.session.ends.load(Ordering::Acquire)
+                    {
                         bin.imp().tell_nothing(&work.session, work.lost);
                     }
                     self.end(work, &bin);

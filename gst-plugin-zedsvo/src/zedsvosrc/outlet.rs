@@ -164,9 +164,8 @@ impl ZedSvoSrc {
             let them = if first == last { "it" } else { "them" };
             let why = format!("{decoder} put nothing out for {them}");
             let why = complaint.iter().fold(why, |why, complaint| format!("{why}: {complaint}"));
-            if self.tell_lost(session, (first, last), &why) {
-                session.stats.lock().unwrap().undecoded += (last - first + 1) as u64;
-            }
+            let new = self.tell_lost(session, (first, last), &why);
+            session.stats.lock().unwrap().undecoded += new;
         }
     }
 
@@ -190,12 +189,16 @@ impl ZedSvoSrc {
         }
     }
 
-    /// These frames (inclusive) are not shown; told once. Whether they were told of now.
-    pub(super) fn tell_lost(&self, session: &Session, (first, last): (usize, usize), why: &str) -> bool {
-        if !session.told.lock().unwrap().insert(first) {
-            return false;
+    /// These frames (inclusive) are not shown; told once. How many of them nobody was told of before.
+    pub(super) fn tell_lost(&self, session: &Session, (first, last): (usize, usize), why: &str) -> u64 {
+        let new = {
+            let mut told = session.told.lock().unwrap();
+            (first..=last).filter(|&frame| told.insert(frame)).count() as u64
+        };
+        if new == 0 {
+            return 0;
         }
-        session.stats.lock().unwrap().skipped += (last - first + 1) as u64;
+        session.stats.lock().unwrap().skipped += new;
         gst::warning!(CAT, imp = self, "{} skipped: {why}", words::frames_are(first, last));
         let told = gst::Structure::builder("zedsvosrc-damaged")
             .field("first-frame", first as u64)
@@ -204,7 +207,7 @@ impl ZedSvoSrc {
             .build();
         let obj = self.obj();
         let _ = obj.post_message(gst::message::Element::builder(told).src(&*obj).build());
-        true
+        new
     }
 
     /// Nothing came of what was asked for, though something was there.

@@ -126,6 +126,7 @@ impl Seek {
             out.held.clear();
             out.last = None;
             out.inside.clear();
+            out.complaint = None;
             out.late_until = None;
             out.discont = true;
             out.flow = Ok(gst::FlowSuccess::Ok);
@@ -247,7 +248,8 @@ impl ZedSvoSrc {
         let inner = position + session.timeline.origin();
         if diff > 0 {
             // Decoders leave frames out up to twice as far, and look at their own clocks besides.
-            let margin = gst::ClockTime::from_nseconds(diff as u64 * 2) + gst::ClockTime::SECOND;
+            let margin = gst::ClockTime::from_nseconds((diff as u64).saturating_mul(2))
+                .saturating_add(gst::ClockTime::SECOND);
             let until = inner.saturating_add(margin);
             let mut out = session.out.lock().unwrap();
             out.late_until = out.late_until.max(Some(until));

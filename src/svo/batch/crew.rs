@@ -156,7 +156,8 @@ impl<'a> Crew<'a> {
             Some(Word::Progress(done, total)) => self.board.progress(row, done, total),
             Some(Word::Notice(text)) => {
                 let line = format!("{}: {text}", running.name);
-                if self.noticed.insert(text) {
+                // What is told of an encoder is the same for all; damage is each one's own.
+                if !text.starts_with("warning: encoder ") || self.noticed.insert(text) {
                     self.board.talk(&line);
                 }
             }

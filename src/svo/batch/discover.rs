@@ -117,7 +117,7 @@ fn below(root: &Path, pattern: Option<&str>, recursive: bool, takes: Takes) -> R
             Takes::Recordings => "no recording in it",
             Takes::Segments => "no segment in it: no folder with SEGMENT_zedN.svo2",
         };
-        let pattern = pattern.map(|pattern| format!(" is called '{pattern}'")).unwrap_or_default();
+        let pattern = pattern.map(|pattern| format!(" that is called '{pattern}'")).unwrap_or_default();
         let more = if recursive { "" } else { "; --recursive looks into all folders below it" };
         return Err(failed(&format!("there is {what}{pattern}{more}")));
     }

@@ -203,8 +203,9 @@ impl Tool for SvoToMcap {
             output,
             match (segment.cameras.len(), self.0.policy, self.0.view) {
                 (1, _, _) | (_, Some(Policy::Copy), _) => Groups::None,
+                // Strict leaves out groups with a damaged frame, and not the other cameras' pictures of those.
+                (_, Some(Policy::Strict), _) | (_, _, View::SideBySide) => Groups::Some,
                 (_, _, View::Left) => Groups::Each,
-                (_, _, View::SideBySide) => Groups::Some,
             },
         )
     }

@@ -33,7 +33,10 @@ pub struct Args {
 impl Args {
     /// These arguments as flags.
     pub fn flags(input: &Path, replaces: bool, threads: Option<usize>) -> Vec<std::ffi::OsString> {
-        let mut flags = vec!["--own-input".into(), input.as_os_str().to_owned()];
+        // In one word: a name may begin with a dash.
+        let mut flag = std::ffi::OsString::from("--own-input=");
+        flag.push(input);
+        let mut flags = vec![flag];
         if replaces {
             flags.push("--own-replaces".into());
         }

@@ -17,6 +17,9 @@ use super::canvas::{self, Canvas};
 use super::layout::{Layout, Rect};
 use super::plan::Plan;
 
+/// How often it is asked whether a frame is still waited for.
+const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
 /// What came of a camera's frames.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -50,8 +53,12 @@ impl Branch {
 
     /// The next frame there is; waits for it.
     fn peek(&mut self) -> Option<&gst::Sample> {
-        if self.held.is_none() {
-            self.held = self.sink.pull_sample().ok();
+        // A wait without end would not wake when the pipeline is stopped: the sink is only on its way to READY then.
+        while self.held.is_none() {
+            self.held = self.sink.try_pull_sample(TICK);
+            if self.held.is_none() && (self.sink.is_eos() || self.sink.current_state() < gst::State::Paused) {
+                break;
+            }
         }
         self.held.as_ref()
     }

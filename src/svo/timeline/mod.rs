@@ -77,7 +77,9 @@ fn draw(args: &Args, segment: &Segment, output: &Path, control: &mut Control) ->
         true => Existing::Replaced,
         false => Existing::Kept("it exists; --overwrite replaces it"),
     };
-    let claimed = Claimed::new(output, &[], existing)
+    let recordings: Vec<_> =
+        segment.cameras.iter().filter_map(|camera| camera.path.metadata().ok()).collect();
+    let claimed = Claimed::new(output, &recordings, existing)
         .map_err(|refused| Failure::output("--output", output, &refused))?;
     let cameras = look(segment, control)?;
     let tolerance = args.sync_tolerance_ms.map_or(u64::MAX, |ms| u64::from(ms) * 1_000_000);
@@ -211,7 +213,7 @@ impl Seen {
 
     /// When a frame is no longer shown, wherever the next one is.
     fn until(&self, frame: usize) -> u64 {
-        self.times[frame] + self.recording.nominal_ns()
+        self.times[frame].saturating_add(self.recording.nominal_ns())
     }
 
     fn told(&self) -> String {
@@ -301,7 +303,11 @@ fn group_lane(groups: &Groups, labels: &[&str]) -> Lane {
     let span = |(n, group): (usize, &group::Group)| {
         let next = times.get(n + 1).copied().unwrap_or(u64::MAX);
         // A pause of the slowest camera has no groups.
-        let until_ns = if next - group.time_ns < 2 * typical { next } else { group.time_ns + typical };
+        let until_ns = if next - group.time_ns < typical.saturating_mul(2) {
+            next
+        } else {
+            group.time_ns.saturating_add(typical)
+        };
         let missing = group.members.iter().zip(labels).filter_map(|(member, label)| match member {
             Member::Present { .. } => None,
             Member::CorruptedGap { frame, .. } => Some(format!("{label} is damaged (frame {frame})")),

@@ -93,7 +93,7 @@ impl Axis {
     fn new(picture: &Picture) -> Self {
         let spans = || picture.lanes.iter().flat_map(|lane| &lane.spans);
         let from_ns = spans().map(|span| span.from_ns).min().unwrap_or(0);
-        let until_ns = spans().map(|span| span.until_ns).max().unwrap_or(0).max(from_ns + 1);
+        let until_ns = spans().map(|span| span.until_ns).max().unwrap_or(0).max(from_ns.saturating_add(1));
         Self { from_ns, until_ns, zero_ns: picture.window.map_or(from_ns, |(first, _)| first) }
     }
 

@@ -199,10 +199,15 @@ impl Job<'_> {
             Err(Ended::Wrong(Wrong::Failed(failure)))
                 if failure.exit == Exit::Interrupted && merge.messages() > 0 =>
             {
+                merge.flush()?;
                 true
             }
             Err(ended) => return Err(ended),
         };
+        if !interrupted && merge.is_empty() {
+            let name = &self.segment.name;
+            return Err(configuration(format!("'{name}': none of the frames can be decoded")).into());
+        }
         let bundled = bundles.map(|bundles| Bundled::new(bundles, merge.incomplete));
         let lanes = merge.finish()?;
         let cameras = lanes.iter().zip(expected).enumerate();

@@ -90,6 +90,8 @@ impl Copied {
             self.joins = false;
         } else if self.joins {
             return Err(format!("frame {frame}: it needs a key frame before it"));
+        } else {
+            self.sets.remember(&unit);
         }
         Ok(unit)
     }

@@ -11,9 +11,10 @@ use gst::prelude::*;
 
 use super::feed::{Feed, Unit};
 use crate::exit::{Exit, Failure};
+use crate::run::bus::Trouble;
 use crate::run::stage::Stage;
 use crate::run::teardown;
-use crate::svo::chain::{Chain, Ended, Source, tell_damage};
+use crate::svo::chain::{Chain, Ended, Source, is_of, tell_damage};
 use crate::svo::convert::{Control, Damages};
 use crate::svo::options::Encoding;
 
@@ -89,6 +90,13 @@ impl Encoded {
         let kinds = [gst::MessageType::Error, gst::MessageType::Element];
         while let Some(message) = self.bus().pop_filtered(&kinds) {
             match message.view() {
+                // It ends without a frame; the other cameras may have some.
+                gst::MessageView::Error(error)
+                    if is_of(error, self.chain.source())
+                        && error.error().matches(gst::StreamError::Decode) =>
+                {
+                    control.notice(format!("warning: {}", Trouble::of(error).text));
+                }
                 gst::MessageView::Error(error) => return Err(self.chain.judge(error, self.begun)),
                 gst::MessageView::Element(element) => tell_damage(element, control, damages),
                 _ => (),
@@ -118,7 +126,8 @@ fn watch(pad: &gst::Pad, members: Option<Arc<[usize]>>, inside: Inside) {
         let Some(gst::PadProbeData::Buffer(buffer)) = &info.data else { return gst::PadProbeReturn::Ok };
         let frame = buffer.offset() as usize;
         if members.as_ref().is_some_and(|members| members.binary_search(&frame).is_err()) {
-            return gst::PadProbeReturn::Drop;
+            // Not Drop: with GStreamer before 1.24 the bindings unref nothing, and say so for each buffer.
+            return gst::PadProbeReturn::Handled;
         }
         // The source's segment begins at 0.
         lock(&inside).push_back((buffer.pts().map_or(0, gst::ClockTime::nseconds), frame));
@@ -134,6 +143,8 @@ impl Feed for Encoded {
     fn next(&mut self, control: &mut Control, damages: &mut Damages) -> Result<Option<Unit>, Ended> {
         loop {
             let sample = self.sink.try_pull_sample(TICK);
+            // Before it listens: what was said in front of the end is heard then.
+            let over = sample.is_none() && self.sink.is_eos();
             self.listen(control, damages)?;
             if let Some(sample) = sample {
                 let Some(unit) = self.unit(&sample) else {
@@ -142,8 +153,13 @@ impl Feed for Encoded {
                 self.begun = true;
                 return Ok(Some(unit));
             }
-            if self.sink.is_eos() {
-                return if self.begun { Ok(None) } else { Err(self.chain.nothing()) };
+            if over {
+                // A camera of which nothing can be decoded is missing in its groups; the others are not.
+                return if self.begun || self.chain.took_nothing() {
+                    Ok(None)
+                } else {
+                    Err(self.chain.nothing())
+                };
             }
             control.check()?;
             if !self.begun

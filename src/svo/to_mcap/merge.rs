@@ -87,6 +87,22 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
+    /// Writes what is read already, so that no group names a picture that is not there.
+    pub fn flush(&mut self) -> Result<(), Wrong> {
+        loop {
+            let lanes = self.lanes.iter().enumerate();
+            let first = lanes.filter_map(|(lane, all)| Some((all.next_ns()?, lane))).min();
+            let Some((_, lane)) = first else { return Ok(()) };
+            self.lanes[lane].write(&mut self.writer).map_err(Wrong::output)?;
+            self.messages += 1;
+        }
+    }
+
+    /// Whether no camera has a picture in the file.
+    pub fn is_empty(&self) -> bool {
+        self.pictures == 0
+    }
+
     fn bundle(&mut self, group: &Group, control: &mut Control, damages: &mut [Damages]) -> Result<(), Ended> {
         let bundles = self.bundles.expect("there is a group");
         let index = bundles.first_index + self.groups;

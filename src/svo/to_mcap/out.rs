@@ -13,7 +13,8 @@ const WAITING: usize = 2;
 /// Takes bytes, and gives what holds them back to be filled again. What fails is told by a later call, or by
 /// [`finish`](Self::finish).
 pub struct Out {
-    pieces: SyncSender<Vec<u8>>,
+    /// `None` once no more come.
+    pieces: Option<SyncSender<Vec<u8>>>,
     spent: Receiver<Vec<u8>>,
     /// `None` once it has told what failed.
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -36,7 +37,7 @@ impl Out {
             Ok(())
         };
         let thread = std::thread::Builder::new().name("mcap".into()).spawn(work)?;
-        Ok(Self { pieces, spent, thread: Some(thread) })
+        Ok(Self { pieces: Some(pieces), spent, thread: Some(thread) })
     }
 
     /// Waits until all is written.
@@ -44,9 +45,18 @@ impl Out {
     /// # Errors
     /// What the disk said.
     pub fn finish(mut self) -> io::Result<()> {
-        let thread = self.thread.take();
-        drop(self.pieces);
-        told(thread)
+        drop(self.pieces.take());
+        told(self.thread.take())
+    }
+}
+
+impl Drop for Out {
+    /// Nothing is written behind it: the next attempt begins the file anew.
+    fn drop(&mut self) {
+        drop(self.pieces.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -60,7 +70,7 @@ impl Write for Out {
         let mut piece = self.spent.try_recv().unwrap_or_default();
         piece.clear();
         piece.extend_from_slice(bytes);
-        if self.pieces.send(piece).is_err() {
+        if self.pieces.as_ref().is_none_or(|pieces| pieces.send(piece).is_err()) {
             // It ends before it is told to where it fails, and only there.
             told(self.thread.take())?;
         }

@@ -99,7 +99,8 @@ fn check_chunks(file: &File, len: u64, chunks: &[ChunkIndex]) -> Result<(), Stri
 fn check_counts(summary: &Summary, wanted: Groups) -> Result<(), String> {
     let stats = summary.stats.as_ref().ok_or("its summary has no counts")?;
     let counts = &stats.channel_message_counts;
-    let (sum, chunks) = (counts.values().sum::<u64>(), summary.chunk_indexes.len());
+    let (sum, chunks) =
+        (counts.values().fold(0u64, |sum, count| sum.saturating_add(*count)), summary.chunk_indexes.len());
     if sum != stats.message_count {
         return Err(format!("it has {} messages, and its topics {sum}", stats.message_count));
     }
@@ -114,10 +115,11 @@ fn check_counts(summary: &Summary, wanted: Groups) -> Result<(), String> {
         if channel.topic == BUNDLE {
             groups = Some(groups.unwrap_or_default() + count(id));
         } else if channel.schema.as_ref().is_some_and(|schema| is_video(&schema.name)) {
-            *pictures.entry(&channel.topic).or_insert(0) += count(id);
+            let pictures = pictures.entry(&channel.topic).or_insert(0u64);
+            *pictures = pictures.saturating_add(count(id));
         }
     }
-    if pictures.values().sum::<u64>() == 0 {
+    if pictures.values().all(|pictures| *pictures == 0) {
         return Err("it has no pictures".into());
     }
     let groups = match groups {
