@@ -53,16 +53,13 @@ fn copies(folder: &Path, codec: &str, units: &[Vec<u8>]) {
     let mut ours = ["zstd", "none"].map(|compression| streamer(&input, &output, compression));
     let mut cp = Command::new("cp");
     cp.args(["--reflink=never"]).args([&input, &output]);
-    let mut synced = Command::new("sh");
-    synced.args(["-c", "cp --reflink=never \"$0\" \"$1\" && sync \"$1\""]).args([&input, &output]);
-    let mut times = [vec![], vec![], vec![], vec![]];
+    let mut times = [vec![], vec![], vec![]];
     for _ in 0..RUNS {
         times[0].push(timed(&output, || run(&mut ours[0])));
         times[1].push(timed(&output, || run(&mut ours[1])));
-        times[2].push(timed(&output, || run(&mut synced)));
-        times[3].push(timed(&output, || run(&mut cp)));
+        times[2].push(timed(&output, || run(&mut cp)));
     }
-    let [zstd, none, synced, cp] = times.each_mut().map(|times| median(times));
+    let [zstd, none, cp] = times.each_mut().map(|times| median(times));
     let s = |seconds: f64| format!("{seconds:.2} s");
     // At least half of the speed.
     let limit = 1.0 / 0.5;
@@ -71,8 +68,7 @@ fn copies(folder: &Path, codec: &str, units: &[Vec<u8>]) {
             "copy of {} MB, {frames} frames of {codec}, compression {compression}",
             bytes / 1_000_000
         );
-        row(&format!("{what}, beside cp and sync of the file"), &s(ours), &s(synced), ours / synced, limit);
-        row(&format!("{what}, beside cp alone"), &s(ours), &s(cp), ours / cp, limit);
+        row(&format!("{what}, beside cp"), &s(ours), &s(cp), ours / cp, limit);
     }
     std::fs::remove_file(input).unwrap();
 }

@@ -47,30 +47,20 @@ fn copies(folder: &Path, codec: &str) {
     let mut copy = streamer(&input, &output, &["--copy"]);
     let mut cp = Command::new("cp");
     cp.args(["--reflink=never"]).args([&input, &output]);
-    let mut synced = Command::new("sh");
-    synced.args(["-c", "cp --reflink=never \"$0\" \"$1\" && sync \"$1\""]).args([&input, &output]);
     let mut stock = stock(&input, &output, codec);
-    let mut times = [vec![], vec![], vec![], vec![]];
+    let mut times = [vec![], vec![], vec![]];
     for _ in 0..RUNS {
         times[0].push(timed(&output, || run(&mut copy)));
-        times[1].push(timed(&output, || run(&mut synced)));
-        times[2].push(timed(&output, || run(&mut cp)));
-        times[3].push(timed(&output, &mut stock));
+        times[1].push(timed(&output, || run(&mut cp)));
+        times[2].push(timed(&output, &mut stock));
     }
-    let [ours, synced, cp, stock] = times.each_mut().map(|times| median(times));
+    let [ours, cp, stock] = times.each_mut().map(|times| median(times));
     let s = |seconds: f64| format!("{seconds:.2} s");
     // At least 0.7 of the speed.
     let limit = 1.0 / 0.7;
-    row(
-        &format!("--copy of {what}, beside cp and sync of the file"),
-        &s(ours),
-        &s(synced),
-        ours / synced,
-        limit,
-    );
-    row(&format!("--copy of {what}, beside cp alone"), &s(ours), &s(cp), ours / cp, limit);
+    row(&format!("--copy of {what}, beside cp"), &s(ours), &s(cp), ours / cp, limit);
     println!(
-        "| for information: zedsvosrc ! {codec}parse ! mp4mux ! filesink, beside cp alone | {} | {} | {:.2} | | |",
+        "| for information: zedsvosrc ! {codec}parse ! mp4mux ! filesink, beside cp | {} | {} | {:.2} | | |",
         s(stock),
         s(cp),
         stock / cp

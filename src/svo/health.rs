@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use svo2::{Kind, Reader, Recording};
+use svo2::{Damage, Kind, Reader, Recording};
 
 /// Frames that the camera lost, by the times of those that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ impl Looked {
                     looked.refreshes += usize::from(recovers_after > 0);
                 }
                 Ok(Kind::Delta) => (),
+                // The system does not read the file: what is found from here on says nothing.
+                Err(Damage { unread: Some(_), .. }) => break,
                 Err(damage) => looked.add(frame, damage.what),
             }
         }

@@ -160,7 +160,11 @@ fn keys(looked: &Looked) -> Value {
 
 /// With the chunks whose checksum says that they are not as they were written, where all is to be checked.
 fn damage(recording: &Recording, looked: &Looked, check: bool) -> Value {
-    let row = |frames: &Range<usize>, what: &str| json!({"frames": format!("{}-{}", frames.start, frames.end.saturating_sub(1)), "what": what});
+    // A chunk may have samples of the IMU alone.
+    let row = |frames: &Range<usize>, what: &str| {
+        let frames = (!frames.is_empty()).then(|| format!("{}-{}", frames.start, frames.end - 1));
+        json!({"frames": frames, "what": what})
+    };
     let mut damage = json!({
         "looked_at": if check { "all of each frame" } else { "the head of each frame" },
         "frames": looked.damaged.iter().map(|(run, _)| run.len()).sum::<usize>(),

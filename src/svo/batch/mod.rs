@@ -136,7 +136,8 @@ fn batch(tool: &dyn Tool, sources: &Sources, settings: &Settings) -> Result<(), 
         report.take(plan.rows, started.elapsed());
         return close(&report, settings.json);
     }
-    let jobs = settings.jobs.map_or_else(|| share::jobs(cores, share::available_memory()), usize::from);
+    let fit = || share::jobs(tool.takes(), cores, share::available_memory());
+    let jobs = settings.jobs.map_or_else(fit, usize::from);
     let jobs = jobs.min(plan.todo.len());
     if jobs > 0 {
         let logs = Logs::new(settings.log_dir.as_deref())?;

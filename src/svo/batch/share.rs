@@ -4,8 +4,12 @@
 
 use std::thread::available_parallelism;
 
+use super::tool::Takes;
+
 /// What one conversion may need: the pictures of 1920x1200 that x265 looks at ahead, a decoder's, and what lies between.
 const MEMORY_OF_ONE: u64 = 1 << 30;
+/// Of a segment, all cameras are decoded at once: four, mostly.
+const MEMORY_OF_A_SEGMENT: u64 = 4 * MEMORY_OF_ONE;
 
 /// The cores that this process may use.
 pub fn cores() -> usize {
@@ -21,8 +25,12 @@ pub fn available_memory() -> Option<u64> {
 }
 
 /// One a core, since two encoders of one thread do more than one of two; but no more than there is memory for.
-pub fn jobs(cores: usize, memory: Option<u64>) -> usize {
-    let by_memory = memory.map_or(usize::MAX, |bytes| (bytes / MEMORY_OF_ONE) as usize);
+pub fn jobs(takes: Takes, cores: usize, memory: Option<u64>) -> usize {
+    let need = match takes {
+        Takes::Recordings => MEMORY_OF_ONE,
+        Takes::Segments => MEMORY_OF_A_SEGMENT,
+    };
+    let by_memory = memory.map_or(usize::MAX, |bytes| (bytes / need) as usize);
     cores.min(by_memory).max(1)
 }
 
@@ -37,9 +45,10 @@ mod tests {
 
     #[test]
     fn the_machine_is_shared() {
-        assert_eq!(jobs(8, None), 8);
-        assert_eq!(jobs(8, Some(3 << 30)), 3);
-        assert_eq!(jobs(8, Some(1 << 20)), 1, "slowly, but it works");
+        assert_eq!(jobs(Takes::Segments, 8, None), 8);
+        assert_eq!(jobs(Takes::Recordings, 8, Some(5 << 30)), 5);
+        assert_eq!(jobs(Takes::Segments, 8, Some(9 << 30)), 2);
+        assert_eq!(jobs(Takes::Recordings, 8, Some(1 << 20)), 1, "slowly, but it works");
         assert_eq!([1, 2, 3, 8, 20].map(|jobs| threads(8, jobs)), [None, Some(4), Some(2), Some(1), Some(1)]);
     }
 
