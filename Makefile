@@ -3,6 +3,8 @@
 # Two commands do all set-up: `make demo` and `make test`. The others are for those who work on it.
 
 CARGO ?= cargo
+# A whole build has nothing to go on from, and the caches for it weigh gigabytes.
+export CARGO_INCREMENTAL ?= 0
 PLUGINS := target/release/gstreamer-1.0
 # Where the system's GStreamer looks, unless PREFIX says otherwise.
 ifdef PREFIX
