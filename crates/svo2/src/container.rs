@@ -470,13 +470,12 @@ impl Container {
         let known = std::mem::replace(&mut self.chunks[chunk].looked_in, true);
         let indexed = self.chunks[chunk].indexes.is_some();
         let mut topics = Vec::new();
-        let Walk { entries: mut walked, .. } = self.walk(chunk, |bytes, head| {
+        let Walk { entries: walked, .. } = self.walk(chunk, |bytes, head| {
             if head.op == op::CHANNEL && !known {
                 topics.extend(channel(bytes, head));
             }
         });
         self.topics.extend(topics);
-        walked.shrink_to_fit();
         self.chunks[chunk].walked = (!indexed).then_some(walked);
     }
 
@@ -495,6 +494,7 @@ impl Container {
                 walk.entries.push(Entry { time_ns: log_time, offset: head.at, chunk: number, channel });
             }
         }
+        walk.entries.shrink_to_fit();
         walk.whole = end == self.chunks[chunk].uncompressed;
         walk
     }
@@ -548,16 +548,24 @@ impl Container {
                 return Err(Fault::Data(what.to_owned()));
             }
         };
-        // Memory that was used before is not paid for again.
+        // Memory that was used before is not paid for again, and more is asked for as it is filled: what a chunk says of
+        // its size may be a lie.
         let mut bytes = match spare {
             Some(Bytes::Memory(bytes)) => Arc::try_unwrap(bytes).unwrap_or_default(),
             _ => Vec::new(),
         };
-        bytes.resize(chunk.uncompressed as usize, 0);
+        let most = chunk.uncompressed as usize;
         let mut filled = 0;
-        // What was decompressed before an error is as good as ever.
-        while let Ok(more @ 1..) = decoder.read(&mut bytes[filled..]) {
-            filled += more;
+        loop {
+            if filled == bytes.len() {
+                bytes.resize(most.min((2 * filled).max(PIECE as usize)), 0);
+            }
+            let end = bytes.len().min(most);
+            // What was decompressed before an error is as good as ever.
+            match decoder.read(&mut bytes[filled..end]) {
+                Ok(more @ 1..) => filled += more,
+                Ok(0) | Err(_) => break,
+            }
         }
         drop(decoder);
         if let Some(refused) = compressed.refused {
@@ -567,11 +575,11 @@ impl Container {
         Ok(Bytes::Memory(Arc::new(bytes)))
     }
 
-    /// The messages of these channels in a chunk, in the file's order; by its records where it has no index, or one that is
-    /// none.
+    /// The messages of these channels, which are in order, in a chunk, in the file's order; by its records where it has no
+    /// index, or one that is none.
     pub fn entries(&self, chunk: usize, channels: &[u16], into: &mut Vec<Entry>) {
         let before = into.len();
-        let wanted = |channel: u16| channels.contains(&channel);
+        let wanted = |channel: u16| channels.binary_search(&channel).is_ok();
         if !self.is_chunk_indexed(chunk) {
             let walked = self.chunks[chunk].walked.iter().flatten();
             into.extend(walked.filter(|entry| wanted(entry.channel)));
@@ -633,7 +641,7 @@ impl Container {
         if twice || beyond { Err(lies()) } else { Ok(()) }
     }
 
-    /// The messages of these channels, in the file's order.
+    /// The messages of these channels, which are in order, in the file's order.
     pub fn all_entries(&self, channels: &[u16]) -> Vec<Entry> {
         let mut entries = Vec::new();
         for chunk in 0..self.chunks.len() {
@@ -643,7 +651,19 @@ impl Container {
         entries
     }
 
-    /// The channels of a topic: files that were put together, or announce a topic anew, have several.
+    /// How many messages each channel has, by the indexes and by walking.
+    pub fn count(&self) -> BTreeMap<u16, u64> {
+        let channels: Vec<u16> = self.topics.keys().copied().collect();
+        let (mut counts, mut entries) = (BTreeMap::new(), Vec::new());
+        for chunk in 0..self.chunks.len() {
+            entries.clear();
+            self.entries(chunk, &channels, &mut entries);
+            entries.iter().for_each(|entry| *counts.entry(entry.channel).or_default() += 1);
+        }
+        counts
+    }
+
+    /// The channels of a topic, in order: files that were put together, or announce a topic anew, have several.
     pub fn channels(&self, topic: &str) -> Vec<u16> {
         self.topics.iter().filter(|(_, name)| *name == topic).map(|(&channel, _)| channel).collect()
     }
@@ -658,9 +678,10 @@ impl Container {
         self.counts.is_empty() || self.said(channels).is_some_and(|said| said > 0)
     }
 
-    /// Bytes of memory for what walking found.
-    pub fn walked_bytes(&self) -> usize {
-        self.chunks.iter().filter_map(|chunk| chunk.walked.as_deref()).map(size_of_val).sum()
+    /// Bytes of memory for the places of the chunks, what walking through some found, and what was mended.
+    pub fn memory(&self) -> usize {
+        let walked = self.chunks.iter().filter_map(|chunk| chunk.walked.as_deref());
+        size_of_val(self.chunks.as_slice()) + walked.map(size_of_val).sum::<usize>() + self.mended.memory()
     }
 
     /// What is wrong with the bytes of a chunk, where a checksum of them was written.

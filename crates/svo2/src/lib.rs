@@ -48,6 +48,7 @@ pub mod rectify;
 pub mod sample;
 pub mod sensors;
 pub mod sets;
+mod sps;
 mod storage;
 pub mod words;
 pub mod writer;

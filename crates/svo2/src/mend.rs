@@ -52,6 +52,14 @@ impl Mended {
         !lock(&self.checked).insert(chunk)
     }
 
+    /// Bytes of memory for what walking found, and for the places of messages.
+    pub fn memory(&self) -> usize {
+        let walks =
+            lock(&self.walks).values().map(|walk| size_of_val(walk.entries.as_slice())).sum::<usize>();
+        let places = lock(&self.places).values().map(|places| places.len()).sum::<usize>();
+        walks + places * size_of::<((u16, u64), Entry)>()
+    }
+
     /// Says something of the recording, unless it was said before.
     pub fn remark(&self, text: String) {
         let mut remarks = lock(&self.remarks);
@@ -86,10 +94,10 @@ impl Container {
         walk
     }
 
-    /// The messages of these channels in a chunk, by its records.
+    /// The messages of these channels, which are in order, in a chunk, by its records.
     pub(crate) fn walked_messages(&self, chunk: usize, channels: &[u16]) -> Vec<Entry> {
         let walk = self.walked(chunk);
-        walk.entries.iter().filter(|entry| channels.contains(&entry.channel)).copied().collect()
+        walk.entries.iter().filter(|entry| channels.binary_search(&entry.channel).is_ok()).copied().collect()
     }
 
     fn walked(&self, chunk: usize) -> Arc<Walk> {

@@ -3,9 +3,10 @@
 //! What a recording's bitstream says of itself: codec, picture size, and where decoding can begin.
 
 use std::fmt;
-use std::io::Cursor;
 
 use memchr::memmem;
+
+use crate::sps::{Bits, Sequence, without_emulation_prevention};
 
 /// Codec of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,18 +194,8 @@ pub fn is_random_access(codec: Codec, unit: &[u8]) -> bool {
 /// Whether pictures may be shown in another order than they are decoded in, by the first sequence parameter set; `None`
 /// where there is none that can be read.
 pub fn may_reorder(codec: Codec, unit: &[u8]) -> Option<bool> {
-    const BASELINE: u8 = 66;
     let (_, set) = before_picture(codec, unit).find(|(role, _)| *role == Role::Set(1))?;
-    match codec {
-        Codec::H264 => {
-            let sps = scuffle_h264::Sps::parse_with_emulation_prevention(Cursor::new(set)).ok()?;
-            Some(sps.profile_idc != BASELINE && sps.pic_order_cnt_type != 2)
-        }
-        Codec::H265 => {
-            let sps = scuffle_h265::SpsNALUnit::parse(Cursor::new(set)).ok()?.rbsp;
-            Some(sps.sub_layer_ordering_info.sps_max_num_reorder_pics.iter().any(|&pictures| pictures > 0))
-        }
-    }
+    Sequence::read(codec, set).map(|sequence| sequence.may_reorder)
 }
 
 /// Whether the first slice of an H.264 access unit is a B slice.
@@ -214,8 +205,8 @@ pub fn is_b_slice(unit: &[u8]) -> bool {
     let slice = &unit[at + 4..unit.len().min(at + 4 + HEAD)];
     let slice = without_emulation_prevention(slice);
     // first_mb_in_slice, and then slice_type: 1, or 6 where all slices of the picture are of one type.
-    let kind = code_length(&slice).and_then(|bits| exp_golomb_at(&slice, bits));
-    matches!(kind, Some(1 | 6))
+    let mut bits = Bits::new(&slice);
+    matches!(bits.ue().and_then(|_| bits.ue()), Some(1 | 6))
 }
 
 fn is_slice(codec: Codec, first: u8) -> bool {
@@ -230,39 +221,15 @@ fn starts_of(bytes: &[u8]) -> impl Iterator<Item = usize> {
     memmem::find_iter(bytes, &[0, 0, 1])
 }
 
-/// Width and height in pixels of the cropped picture, by the first sequence parameter set.
+/// Width and height in pixels of the cropped picture, by the first sequence parameter set; `None` where there is none that
+/// can be read, or where they cannot be true.
 pub fn picture_size(codec: Codec, frame: &[u8]) -> Option<(u32, u32)> {
-    // The parsers' own sums overflow where more is cropped away than there is.
-    let cropped = |size: u64, unit: u64, before: u64, after: u64| {
-        u32::try_from(size.checked_sub(before.checked_add(after)?.checked_mul(unit)?)?).ok()
+    let is_set = |first: u8| match codec {
+        Codec::H264 => avc_type(first) == 7,
+        Codec::H265 => hevc_type(first) == 33,
     };
-    match codec {
-        Codec::H264 => {
-            let unit = units(frame).find(|unit| unit.first().is_some_and(|&first| avc_type(first) == 7))?;
-            let sps = scuffle_h264::Sps::parse_with_emulation_prevention(Cursor::new(unit)).ok()?;
-            let fields = 1 + u64::from(sps.mb_adaptive_frame_field_flag.is_some());
-            let width = sps.pic_width_in_mbs_minus1.checked_add(1)?.checked_mul(16)?;
-            let height = sps.pic_height_in_map_units_minus1.checked_add(1)?.checked_mul(16 * fields)?;
-            let Some(crop) = sps.frame_crop_info else {
-                return Some((cropped(width, 2, 0, 0)?, cropped(height, 2, 0, 0)?));
-            };
-            Some((
-                cropped(width, 2, crop.frame_crop_left_offset, crop.frame_crop_right_offset)?,
-                cropped(height, 2 * fields, crop.frame_crop_top_offset, crop.frame_crop_bottom_offset)?,
-            ))
-        }
-        Codec::H265 => {
-            let unit = units(frame).find(|unit| unit.first().is_some_and(|&first| hevc_type(first) == 33))?;
-            let sps = scuffle_h265::SpsNALUnit::parse(Cursor::new(unit)).ok()?.rbsp;
-            let (width, height) = (sps.pic_width_in_luma_samples.get(), sps.pic_height_in_luma_samples.get());
-            let (across, down) = (u64::from(sps.sub_width_c()), u64::from(sps.sub_height_c()));
-            let crop = sps.conformance_window;
-            Some((
-                cropped(width, across, crop.conf_win_left_offset, crop.conf_win_right_offset)?,
-                cropped(height, down, crop.conf_win_top_offset, crop.conf_win_bottom_offset)?,
-            ))
-        }
-    }
+    let set = units(frame).find(|unit| unit.first().is_some_and(|&first| is_set(first)))?;
+    Sequence::read(codec, set).map(|sequence| sequence.size)
 }
 
 fn avc_type(first: u8) -> u8 {
@@ -285,7 +252,7 @@ fn recovery_point(codec: Codec, messages: &[u8]) -> Option<u16> {
         let (size, after) = extended(after)?;
         let body = after.get(..size)?;
         if kind == RECOVERY_POINT {
-            let code = exp_golomb(body)?;
+            let code = Bits::new(body).ue()?;
             let frames = match codec {
                 Codec::H264 => code,
                 // Signed, odd codes are positive; below 0 the picture is right already.
@@ -304,43 +271,6 @@ fn extended(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let more = bytes.iter().take_while(|&&byte| byte == 0xff).count();
     let last = *bytes.get(more)?;
     Some((more * 255 + usize::from(last), &bytes[more + 1..]))
-}
-
-/// The first Exp-Golomb code.
-fn exp_golomb(bytes: &[u8]) -> Option<u32> {
-    exp_golomb_at(bytes, 0)
-}
-
-/// How many bits the first Exp-Golomb code has.
-fn code_length(bytes: &[u8]) -> Option<usize> {
-    let zeros: u32 =
-        bytes.iter().position(|&byte| byte != 0).map(|at| 8 * at as u32 + bytes[at].leading_zeros())?;
-    (zeros < 32).then_some(2 * zeros as usize + 1)
-}
-
-/// The Exp-Golomb code that begins so many bits behind the first.
-fn exp_golomb_at(bytes: &[u8], skipped: usize) -> Option<u32> {
-    let bit =
-        |at: usize| bytes.get((skipped + at) / 8).map(|byte| u32::from(byte >> (7 - (skipped + at) % 8) & 1));
-    let zeros = (0..32).take_while(|&at| bit(at) == Some(0)).count();
-    let mut value = 0u32;
-    for at in zeros..=2 * zeros {
-        value = value.checked_mul(2)?.checked_add(bit(at)?)?;
-    }
-    value.checked_sub(1)
-}
-
-fn without_emulation_prevention(bytes: &[u8]) -> Vec<u8> {
-    let mut zeros = 0;
-    bytes
-        .iter()
-        .copied()
-        .filter(|&byte| {
-            let prevents = zeros >= 2 && byte == 3;
-            zeros = if byte == 0 { zeros + 1 } else { 0 };
-            !prevents
-        })
-        .collect()
 }
 
 #[cfg(test)]

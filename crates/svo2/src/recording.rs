@@ -2,6 +2,7 @@
 
 //! A recording: which frames it has, and when they were taken.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -268,12 +269,10 @@ impl Recording {
 
     /// All topics of the file, and how many messages each has.
     pub fn messages(&self) -> impl Iterator<Item = (&str, u64)> {
-        let mut topics = BTreeMap::<&str, Vec<u16>>::new();
-        for (&channel, topic) in &self.container.topics {
-            topics.entry(topic).or_default().push(channel);
-        }
-        topics.into_iter().map(|(topic, channels)| {
-            let found = || self.container.all_entries(&channels).len() as u64;
+        let topics = by_topic(&self.container);
+        let counted = LazyCell::new(|| self.container.count());
+        topics.into_iter().map(move |(topic, channels)| {
+            let found = || channels.iter().filter_map(|channel| counted.get(channel)).sum();
             (topic, self.container.said(&channels).unwrap_or_else(found))
         })
     }
@@ -286,11 +285,11 @@ impl Recording {
         faults.map(|(chunk, what)| (self.frames_of_chunk(chunk), what))
     }
 
-    /// The bytes of the index in memory.
+    /// The bytes of the index in memory, with what was found of it by walking.
     pub fn index_bytes(&self) -> usize {
         let corrected = self.corrected.as_deref().map_or(0, size_of_val);
         let known = size_of_val(self.known.as_slice());
-        corrected + known + size_of_val(self.frames.as_slice()) + self.container.walked_bytes()
+        corrected + known + size_of_val(self.frames.as_slice()) + self.container.memory()
     }
 }
 
@@ -383,11 +382,10 @@ fn indexed_video(container: &Container) -> Result<Video, Missing> {
     let header = read_header(container, &mut cursor);
     let serial = header.as_ref().map_or(0, |header| header.serial);
     let of_header = format!("{CAMERA}{serial}{VIDEO}");
-    let videos =
-        || container.topics.iter().filter(|(_, topic)| topic.starts_with(CAMERA) && topic.ends_with(VIDEO));
+    let videos = || container.topics.values().filter(|topic| is_video(topic));
     // There may be several cameras.
-    let video = videos().find(|(_, topic)| **topic == of_header).or_else(|| videos().next());
-    let Some((_, topic)) = video else {
+    let video = videos().find(|topic| **topic == of_header).or_else(|| videos().next());
+    let Some(topic) = video else {
         let topics = container.topics.values().map(|topic| format!("'{topic}'")).collect::<Vec<_>>();
         let topics = if topics.is_empty() { "none at all".to_owned() } else { topics.join(", ") };
         return Err(Missing::Video(OpenError::NoVideo { topics }));
@@ -440,22 +438,29 @@ fn put_right(container: &Container, channels: &[u16], frames: &mut Vec<Entry>) {
         let checked = container.is_chunk_indexed(chunk) && container.is_chunk_plain(chunk);
         checked && cursor.message_at(container, &of_chunk[0]).is_err()
     };
-    let runs = frames.chunk_by(|one, next| one.chunk == next.chunk);
-    let lying: Vec<_> = runs.filter(|run| lies(run)).map(|run| run[0].chunk as usize).collect();
-    for chunk in lying {
-        let start = frames.partition_point(|entry| (entry.chunk as usize) < chunk);
-        let end = frames.partition_point(|entry| (entry.chunk as usize) <= chunk);
-        let places: Vec<_> = frames[start..end].iter().map(|entry| container.place(entry)).collect();
-        let found = places.iter().flatten().count();
-        let walked = container.walked_messages(chunk, channels);
-        // What is not found one by one may be there all the same, be it in other numbers.
-        if walked.len() > found {
-            frames.splice(start..end, walked);
-        } else {
-            for (entry, place) in frames[start..end].iter_mut().zip(places) {
-                *entry = place.unwrap_or(*entry);
-            }
+    // What they become, up to `known`: there may be very many such chunks.
+    let (mut right, mut known, mut end) = (Vec::new(), 0, 0);
+    for of_chunk in frames.chunk_by(|one, next| one.chunk == next.chunk) {
+        let start = end;
+        end += of_chunk.len();
+        if !lies(of_chunk) {
+            continue;
         }
+        right.extend_from_slice(&frames[known..start]);
+        known = end;
+        let places: Vec<_> = of_chunk.iter().map(|entry| container.place(entry)).collect();
+        let walked = container.walked_messages(of_chunk[0].chunk as usize, channels);
+        // What is not found one by one may be there all the same, be it in other numbers.
+        if walked.len() > places.iter().flatten().count() {
+            right.extend(walked);
+        } else {
+            right.extend(of_chunk.iter().zip(places).map(|(entry, place)| place.unwrap_or(*entry)));
+        }
+    }
+    if known > 0 {
+        right.extend_from_slice(&frames[known..]);
+        right.shrink_to_fit();
+        *frames = right;
     }
 }
 
@@ -465,10 +470,24 @@ fn serial_of(topic: &str) -> &str {
 
 /// Of those that have frames, as far as the file says how many.
 fn cameras(container: &Container) -> Vec<&str> {
-    let videos =
-        container.topics.values().filter(|topic| topic.starts_with(CAMERA) && topic.ends_with(VIDEO));
-    let videos = videos.map(String::as_str).collect::<BTreeSet<_>>().into_iter();
-    videos.filter(|topic| container.has_messages(&container.channels(topic))).map(serial_of).collect()
+    let videos = by_topic(container).into_iter().filter(|(topic, _)| is_video(topic));
+    videos
+        .filter(|(_, channels)| container.has_messages(channels))
+        .map(|(topic, _)| serial_of(topic))
+        .collect()
+}
+
+fn is_video(topic: &str) -> bool {
+    topic.starts_with(CAMERA) && topic.ends_with(VIDEO)
+}
+
+/// The channels of each topic.
+fn by_topic(container: &Container) -> BTreeMap<&str, Vec<u16>> {
+    let mut topics = BTreeMap::<&str, Vec<u16>>::new();
+    for (&channel, topic) in &container.topics {
+        topics.entry(topic).or_default().push(channel);
+    }
+    topics
 }
 
 fn remark_cameras(container: &Container, topic: &str) {
@@ -518,14 +537,20 @@ fn look_at_the_stream(
         if let Some(found) = needs_sdk(&unit) {
             return Err(OpenError::NeedsSdk { found });
         }
-        if let Some(codec) = nal::detect(&unit)
+        let codec = nal::detect(&unit);
+        if let Some(codec) = codec
             && let Some(size) = nal::picture_size(codec, &unit)
         {
             return Ok((codec, size));
         }
-        first.get_or_insert_with(|| {
-            let begins = dump(&unit[..unit.len().min(16)]);
-            format!("frame {number} has {} bytes and begins with {begins}", unit.len())
+        first.get_or_insert_with(|| match codec {
+            Some(codec) => {
+                format!("frame {number} has some of {codec}, without a size that pictures can have")
+            }
+            None => {
+                let begins = dump(&unit[..unit.len().min(16)]);
+                format!("frame {number} has {} bytes and begins with {begins}", unit.len())
+            }
         });
     }
     let looked_at = frames.len().min(LOOKED_AT);

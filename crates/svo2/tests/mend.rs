@@ -288,3 +288,52 @@ fn a_second_camera_is_told_of() {
     assert!(remarks.len() == 1 && remarks[0].contains("2 cameras (SN222, SN41234567)"), "{remarks:?}");
     assert!(remarks[0].contains("those of SN41234567 are read"), "{remarks:?}");
 }
+
+#[test]
+fn many_indexes_that_lie_are_put_right_among_those_that_do_not() {
+    let film = film(None);
+    let good = film.bytes();
+    let chunks = chunks(&good);
+    let lies: [Lie; 4] =
+        [&|_, offset| *offset += 5, &|time, _| *time += 77_000_000_000, &|_, _| (), &|time, offset| {
+            (*time, *offset) = (*time + 1, *offset + 1)
+        }];
+    let mut bytes = good.clone();
+    for (chunk, lie) in chunks.iter().zip(lies.iter().cycle()) {
+        bend(&mut bytes, chunk.index, lie);
+    }
+    let recording = open(&bytes).unwrap();
+    assert_eq!(recording.found(), &Found::Indexed);
+    film.assert_in(&recording);
+    // Indexes that have others' messages besides, and of none the time.
+    let mut bytes = good.clone();
+    for chunk in &chunks {
+        let channel = [bytes[chunk.index], bytes[chunk.index + 1]];
+        let mut at = chunk.start;
+        while at < chunk.end {
+            let (body, len) = (at + 9, u64::from_le_bytes(bytes[at + 1..at + 9].try_into().unwrap()));
+            if bytes[at] == op::MESSAGE_INDEX {
+                bytes[body..body + 2].copy_from_slice(&channel);
+                bend(&mut bytes, body, |time, offset| {
+                    (*time, *offset) = (*time + 77_000_000_000, *offset + 5)
+                });
+            }
+            at = body + len as usize;
+        }
+    }
+    film.assert_in(&open(&bytes).unwrap());
+}
+
+#[test]
+fn the_memory_for_what_was_mended_is_counted() {
+    let film = film(None);
+    let mut bytes = film.bytes();
+    let whole = open(&bytes).unwrap().index_bytes();
+    for chunk in chunks(&bytes.clone()) {
+        bend(&mut bytes, chunk.index, |_, offset| *offset += 5);
+    }
+    let recording = open(&bytes).unwrap();
+    // What was found in the chunks, samples too, and the place of each of them.
+    let mended = 2 * film.frames * (24 + 24);
+    assert!(recording.index_bytes() >= whole + mended, "{} {whole}", recording.index_bytes());
+}
