@@ -112,18 +112,83 @@ fn what_is_left_out_on_purpose_is_no_damage() {
             player.pipeline.set_state(gst::State::Playing).unwrap();
             assert!(!player.rest().is_empty());
         }
-        // Somebody is late: the decoder leaves frames out.
-        player.seek(1., flush, at(0), None);
-        let late =
-            gst::event::Qos::builder(gst::QOSType::Underflow, 4., 500_000_000).timestamp(at(1)).build();
-        player.sink.static_pad("sink").unwrap().push_event(late);
-        player.rest();
         player.pipeline.send_event(gst::event::Eos::new());
         assert_eq!(damaged(&player.messages()), [], "{codec}");
         assert_eq!((player.stat("undecoded"), player.stat("skipped")), (0, 0));
         player.pipeline.set_state(gst::State::Null).unwrap();
         assert_eq!(damaged(&player.messages()), [], "{codec}");
     }
+}
+
+/// The sink says how late it is, in ns, when a frame comes to it that `late` has something to say of; as it would itself,
+/// from the streaming thread.
+fn be_late(player: &Player, mut late: impl FnMut(usize) -> Option<i64> + Send + 'static) {
+    let late = std::sync::Mutex::new(move |frame| late(frame));
+    let sink = player.sink.static_pad("sink").unwrap();
+    sink.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let buffer = info.buffer().unwrap();
+        let (frame, time) = (buffer.offset() as usize, buffer.pts());
+        if let Some(diff) = (late.lock().unwrap())(frame) {
+            pad.push_event(
+                gst::event::Qos::builder(gst::QOSType::Underflow, 1., diff).timestamp(time).build(),
+            );
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+#[test]
+fn what_is_left_out_for_lateness_is_no_damage_and_what_is_damaged_then_is() {
+    const LATE: i64 = 500_000_000;
+    /// In what would be left out if it went on.
+    const HOLLOW: usize = 58;
+    for codec in [Codec::H264, Codec::H265] {
+        let whole = Tape::new(&sim(codec, 120, 15));
+        let path = whole.folder.path().join("hollow.svo2");
+        write(
+            &whole.recording,
+            &path,
+            0..120,
+            |frame, unit| {
+                if frame == HOLLOW { hollow(codec, unit) } else { unit }
+            },
+        );
+        // Late at one frame, and no more at the next that comes.
+        let player = Player::new(&format!("location={}", path.display()));
+        be_late(&player, |frame| match frame {
+            0 => None,
+            1 => Some(LATE),
+            _ => Some(-LATE / 10),
+        });
+        player.pipeline.set_state(gst::State::Playing).unwrap();
+        let shown = frames(&player.rest());
+        let told = damaged(&player.messages());
+        let left_out: Vec<_> = (0..120).filter(|frame| !shown.contains(frame)).collect();
+        assert!(left_out.starts_with(&[2, 3, 4, 5, 6, 7, 8]), "{codec}: {left_out:?}");
+        let told: Vec<_> = told.iter().flat_map(|&(first, last, _)| first as usize..=last as usize).collect();
+        assert!(told.contains(&HOLLOW), "{codec}: {told:?} of {left_out:?}");
+        assert!(told.iter().all(|frame| *frame >= HOLLOW && left_out.contains(frame)), "{codec}: {told:?}");
+        assert!(left_out.iter().all(|frame| *frame < HOLLOW || told.contains(frame)), "{codec}: {told:?}");
+    }
+}
+
+#[test]
+fn a_sink_that_was_late_before_a_seek_costs_nothing_after_it() {
+    let tape = Tape::new(&sim(Codec::H264, 60, 15));
+    let player = Player::playing(&tape.location());
+    player.next().unwrap();
+    let sink = player.sink.static_pad("sink").unwrap();
+    // What a sink says on its way to another segment is about the one before.
+    sink.add_probe(gst::PadProbeType::EVENT_FLUSH, |pad, info| {
+        if info.event().unwrap().type_() == gst::EventType::FlushStop {
+            let late = gst::event::Qos::builder(gst::QOSType::Underflow, 1., 500_000_000);
+            pad.push_event(late.timestamp(gst::ClockTime::ZERO).build());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    player.seek(1., gst::SeekFlags::FLUSH, gst::ClockTime::ZERO, None);
+    assert_eq!(frames(&player.rest()), (0..60).collect::<Vec<_>>());
+    assert_eq!(damaged(&player.messages()), []);
 }
 
 #[test]

@@ -273,6 +273,19 @@ fn a_copy_is_interrupted_where_it_looks_for_the_next_key_frame() {
 }
 
 #[test]
+fn a_copy_is_interrupted_where_it_looks_for_key_frames_to_name() {
+    let bench = Bench::new(|recording| (recording.frames, recording.gop) = (70, 100));
+    let cancelled = AtomicBool::new(true);
+    let mut control = Control { events: &mut |_| (), cancelled: &cancelled };
+    let frames = Frames { start: Some(60), ..Frames::default() };
+    let conversion = Conversion { frames, how: How::Copy(None), overwrite: false };
+    let failure =
+        convert(&bench.path("a.svo2"), &bench.path("a.mp4"), &conversion, &mut control).unwrap_err();
+    assert_eq!(failure.exit, Exit::Interrupted, "{failure}");
+    assert_eq!(bench.names(), ["a.svo2"]);
+}
+
+#[test]
 fn a_path_that_is_not_utf8_is_refused_where_gstreamer_would_need_it() {
     let bench = Bench::new(|recording| recording.frames = 5);
     let name = OsStr::from_bytes(b"\xff.svo2");

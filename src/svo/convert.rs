@@ -256,7 +256,7 @@ pub fn convert(
     // Whatever comes of a file that cannot be read, that it cannot be is what counts.
     let read = |failure: Failure| check_read(input, &recording).err().unwrap_or(failure);
     if let How::Copy(codec) = conversion.how {
-        copy::check(&recording, codec, conversion.frames).map_err(read)?;
+        copy::check(&recording, codec, conversion.frames, control).map_err(read)?;
     }
     if matches!(conversion.how, How::Encode(_)) {
         encode::check(input)?;

@@ -11,6 +11,7 @@ use svo2::{Damage, Kind, Reader, Recording, nal, sample, words};
 use super::convert::{Control, Damages, Written, size_changes};
 use super::options::Frames;
 use super::output::Wrong;
+use super::search;
 use crate::exit::{Exit, Failure, configuration};
 use crate::mp4::{Layout, Muxer};
 use crate::parse::Parser;
@@ -34,6 +35,7 @@ pub(super) fn check(
     recording: &Arc<Recording>,
     wanted: Option<Codec>,
     frames: Frames,
+    control: &Control,
 ) -> Result<(), Failure> {
     let found = codec(recording);
     if let Some(wanted) = wanted
@@ -46,11 +48,11 @@ pub(super) fn check(
     }
     let Some(start) = frames.start else { return Ok(()) };
     let mut reader = Reader::new(recording.clone());
-    if is_entry(&mut reader, start) {
+    if search::is_entry(&mut reader, start) {
         return Ok(());
     }
-    let before = (0..start).rev().find(|&at| is_entry(&mut reader, at));
-    let after = reader.entry_from(start + 1);
+    let before = search::entry(&mut reader, (0..start).rev(), control)?;
+    let after = search::entry(&mut reader, start + 1..recording.frames(), control)?;
     let around = match (before, after) {
         (Some(before), Some(after)) => format!("{before} before it and {after} behind it are"),
         (Some(one), None) => format!("{one} before it is the last"),
@@ -73,7 +75,7 @@ pub(super) fn copy(
 ) -> Result<Written, Wrong> {
     let mut reader = Reader::new(recording.clone());
     let (start, end) = (*asked.start(), *asked.end() + 1);
-    let first = if start_is_given { Some(start) } else { entry_from(&mut reader, start..end, control)? };
+    let first = if start_is_given { Some(start) } else { search::entry(&mut reader, start..end, control)? };
     let first = first.ok_or_else(|| {
         configuration(format!("--input: no key frame is in {}", words::frames(start, end - 1)))
     })?;
@@ -102,30 +104,6 @@ pub(super) fn copy(
     let total = (end - start) as u64;
     control.progress(total, total);
     Ok(Written { codec: recording.codec().name(), encoder: None, size: recording.size(), frames, damaged })
-}
-
-fn is_entry(reader: &mut Reader, frame: usize) -> bool {
-    matches!(reader.kind(frame), Ok(Kind::Entry { .. }))
-}
-
-/// The first frame of these at which decoding can begin.
-fn entry_from(
-    reader: &mut Reader,
-    frames: Range<usize>,
-    control: &Control,
-) -> Result<Option<usize>, Failure> {
-    for frame in frames {
-        if frame.is_multiple_of(STEP) {
-            control.check()?;
-        }
-        if is_entry(reader, frame) {
-            return Ok(Some(frame));
-        }
-        if reader.recording().read_error().is_some() {
-            break;
-        }
-    }
-    Ok(None)
 }
 
 /// What the access units are to a muxer, by the parameter sets of the first or, where it has none, by the nearest before.
@@ -187,7 +165,7 @@ fn changed(
     let known: Vec<&[u8]> = sets(codec, unit).collect();
     let size = nal::picture_size(codec, unit);
     let (mut frame, mut changed) = (frames.start, None);
-    while let Some(entry) = entry_from(reader, frame..frames.end, control)? {
+    while let Some(entry) = search::entry(reader, frame..frames.end, control)? {
         frame = entry + 1;
         let Ok(unit) = reader.unit(entry) else { continue };
         if sets(codec, &unit).all(|set| known.contains(&set)) {
@@ -261,7 +239,7 @@ impl Copier<'_> {
                 }
                 Err(damage) => {
                     let damage = damage.to_string();
-                    let next = entry_from(&mut self.reader, frame + 1..end, control)?.unwrap_or(end);
+                    let next = search::entry(&mut self.reader, frame + 1..end, control)?.unwrap_or(end);
                     damages.tell(control, frame as u64..=next as u64 - 1, &damage);
                     frame = next;
                     begins = true;

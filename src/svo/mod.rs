@@ -8,7 +8,7 @@
 //! - [`convert`]: one recording into one file, for whoever has one or many;
 //! - [`copy`]: without decoding; [`encode`]: one of its views, by a chain of elements with the settings of [`quality`];
 //! - [`to_mcap`]: the command `svo-to-mcap`;
-//! - `output`: the file that is made; [`progress`]: how far it is, for people;
+//! - `output`: the file that is made; [`progress`]: how far it is, for people; `search`: frames that are looked for;
 //! - [`segment`]: the recordings that several cameras made of the same time;
 //! - [`batch`]: any of these over whole data sets;
 //! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
@@ -26,6 +26,7 @@ pub mod options;
 mod output;
 pub mod progress;
 pub mod quality;
+mod search;
 pub mod segment;
 pub mod timeline;
 pub mod to_mcap;

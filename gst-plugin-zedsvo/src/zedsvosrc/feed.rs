@@ -267,7 +267,10 @@ mod imp {
             {
                 bin.imp().tell_swallowed(&work.session, usize::MAX);
             }
-            work.session.out.lock().unwrap().complaint = None;
+            {
+                let mut out = work.session.out.lock().unwrap();
+                (out.complaint, out.late_until) = (None, None);
+            }
             self.pad.push_event(gst::event::FlushStart::new());
             self.pad.push_event(gst::event::FlushStop::new(true));
         }

@@ -127,7 +127,6 @@ impl Seek {
             out.last = None;
             out.inside.clear();
             out.complaint = None;
-            out.late_until = None;
             out.discont = true;
             out.flow = Ok(gst::FlowSuccess::Ok);
         }
@@ -174,10 +173,7 @@ impl ZedSvoSrc {
     pub(super) fn source_event(&self, pad: &gst::GhostPad, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::Seek(seek) => self.seek(seek),
-            gst::EventView::Qos(qos) => match self.inner_qos(qos) {
-                Some(event) => gst::Pad::event_default(pad, Some(&*self.obj()), event),
-                None => true,
-            },
+            gst::EventView::Qos(qos) => self.qos(pad, qos),
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
         }
     }
@@ -229,32 +225,42 @@ impl ZedSvoSrc {
         let _lock = pad.stream_lock();
         session.ends.store(false, Ordering::Release);
         *session.pending.lock().unwrap() = Some(seek);
+        session.out.lock().unwrap().late_until = None;
         pad.push_event(flush_stop());
         self.src.push_event(flush_stop());
         session.flushes.fetch_sub(1, Ordering::AcqRel);
         feed.resume()
     }
 
-    /// What downstream says of being late, in the times inside.
-    fn inner_qos(&self, qos: &gst::event::Qos) -> Option<gst::Event> {
-        let session = self.session()?;
+    /// Tells the decoder what downstream says of being late, in the times inside.
+    fn qos(&self, pad: &gst::GhostPad, qos: &gst::event::Qos) -> bool {
+        let Some(session) = self.session() else { return false };
         let segment = session.out.lock().unwrap().segment.clone();
         let (kind, proportion, diff, timestamp) = qos.get();
-        if segment.rate() <= 0. || session.encoded {
-            return None;
+        // What is late of a segment that a seek has ended is late no more.
+        if segment.rate() <= 0. || session.encoded || session.pending.lock().unwrap().is_some() {
+            return true;
         }
-        let position = segment.position_from_running_time(timestamp?)?;
+        let position = timestamp.and_then(|timestamp| segment.position_from_running_time(timestamp));
+        let Some(position) = position else { return true };
         let diff = (diff as f64 * segment.rate()) as i64;
-        let inner = position + session.timeline.origin();
-        if diff > 0 {
-            // Decoders leave frames out up to twice as far, and look at their own clocks besides.
-            let margin = gst::ClockTime::from_nseconds((diff as u64).saturating_mul(2))
-                .saturating_add(gst::ClockTime::SECOND);
-            let until = inner.saturating_add(margin);
-            let mut out = session.out.lock().unwrap();
-            out.late_until = out.late_until.max(Some(until));
+        let inner = position.saturating_add(session.timeline.origin());
+        // Decoders leave frames out up to twice as far, and look at their own clocks besides.
+        let margin = gst::ClockTime::from_nseconds(diff.unsigned_abs().saturating_mul(2))
+            .saturating_add(gst::ClockTime::SECOND);
+        let until = (diff > 0).then(|| inner.saturating_add(margin));
+        let late = |until: Option<gst::ClockTime>| {
+            until.into_iter().for_each(|until| session.out.lock().unwrap().late(until));
+        };
+        // From the moment on that it hears of it; and again, since it may have been flushed just before.
+        late(until);
+        let event = gst::event::Qos::builder(kind, proportion, diff).timestamp(inner).seqnum(qos.seqnum());
+        let heard = gst::Pad::event_default(pad, Some(&*self.obj()), event.build());
+        late(until);
+        if until.is_none() {
+            session.out.lock().unwrap().in_time(&session.timeline);
         }
-        Some(gst::event::Qos::builder(kind, proportion, diff).timestamp(inner).seqnum(qos.seqnum()).build())
+        heard
     }
 
     pub(super) fn source_query(&self, pad: &gst::GhostPad, query: &mut gst::QueryRef) -> bool {

@@ -63,11 +63,22 @@ pub(super) struct Out {
     pub inside: BTreeSet<usize>,
     /// What the decoder said when it was emptied.
     pub complaint: Option<String>,
-    /// Up to that time inside, somebody downstream is late: decoders leave frames out for that.
+    /// Up to that time inside, somebody downstream is late: decoders leave frames out for that, until they are flushed.
     pub late_until: Option<gst::ClockTime>,
 }
 
 impl Out {
+    /// Downstream is late, and the decoder is to be told, or was.
+    pub fn late(&mut self, until: gst::ClockTime) {
+        self.late_until = self.late_until.max(Some(until));
+    }
+
+    /// Downstream is late no more, and the decoder knows: it leaves out none of the frames that have still to go in.
+    pub fn in_time(&mut self, timeline: &Timeline) {
+        let newest = self.inside.last().map(|&frame| timeline.inner(frame));
+        self.late_until = self.late_until.zip(newest).map(|(until, newest)| until.min(newest));
+    }
+
     /// The frames in front of `frame` for which nothing came out and nothing will: runs, inclusive.
     pub fn swallowed(&mut self, frame: usize, timeline: &Timeline) -> Vec<(usize, usize)> {
         let rest = self.inside.split_off(&frame);

@@ -37,15 +37,20 @@ enum Way {
 
 impl Way {
     /// # Errors
-    /// A [`Failure`] where the recording cannot be decoded either.
-    fn of(camera: &Camera, recording: &Arc<Recording>, conversion: &Conversion) -> Result<Self, Failure> {
+    /// A [`Failure`] where the recording cannot be decoded either, or it is cancelled.
+    fn of(
+        camera: &Camera,
+        recording: &Arc<Recording>,
+        conversion: &Conversion,
+        control: &Control,
+    ) -> Result<Self, Failure> {
         let (found, wanted) = (recording.codec().name(), conversion.encoding.codec.name());
         let obstacle = match conversion.view {
             View::Left => None,
             View::SideBySide if conversion.codec_is_given && found != wanted => {
                 Some(format!("it is {found}, and --codec asks for {wanted}"))
             }
-            View::SideBySide => match copied::obstacle(recording) {
+            View::SideBySide => match copied::obstacle(recording, control)? {
                 None => return Ok(Self::Copied),
                 obstacle => obstacle,
             },
@@ -77,7 +82,7 @@ pub fn convert(
     let calibrations = calibration::find(&conversion.calibrations, &recordings)?;
     let cameras = segment.cameras.iter().zip(&opened.recordings);
     let ways: Result<Vec<Way>, Failure> =
-        cameras.map(|(camera, recording)| Way::of(camera, recording, conversion)).collect();
+        cameras.map(|(camera, recording)| Way::of(camera, recording, conversion, control)).collect();
     let ways = ways?;
     let encodes = ways.iter().any(Way::encodes);
     let claimed = output::claim(output, &opened.identities, conversion.overwrite)?;
@@ -221,7 +226,7 @@ impl Job<'_> {
         let mut format = self.conversion.encoding.codec.name();
         let feed: Option<Box<dyn Feed>> = match (&share.frames, &self.ways[camera], encoder) {
             (Some(frames), Way::Copied, _) => {
-                let copied = Copied::new(recording, frames);
+                let copied = Copied::new(recording, frames, control)?;
                 format = recording.codec().name();
                 expected = (copied.first()..=*frames.end()).count() as u64;
                 tell_what_comes_before(label, &copied, share, control);

@@ -7,29 +7,44 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use svo2::sets::ParameterSets;
-use svo2::{Codec, Kind, Reader, Recording, nal};
+use svo2::{Codec, Reader, Recording, nal};
 
 use super::feed::{Feed, Unit};
+use crate::exit::Failure;
 use crate::svo::chain::Ended;
 use crate::svo::convert::{Control, Damages};
+use crate::svo::search;
 
 /// An encoder that reorders pictures does so within as many.
 const LOOKED_AT: usize = 300;
 
 /// Why a recording cannot be copied into `foxglove.CompressedVideo`, which wants pictures in the order of showing, and key
 /// frames that decoding can begin with; `None` where it can.
-pub fn obstacle(recording: &Arc<Recording>) -> Option<String> {
+///
+/// # Errors
+/// It is cancelled.
+pub fn obstacle(recording: &Arc<Recording>, control: &Control) -> Result<Option<String>, Failure> {
     let mut reader = Reader::new(recording.clone());
-    let codec = recording.codec();
-    let Some(first) = reader.entry_from(0) else { return Some("it has no key frame".into()) };
+    let all = recording.frames();
+    let Some(first) = search::entry(&mut reader, 0..all, control)? else {
+        return Ok(Some("it has no key frame".into()));
+    };
     // The second key frame is as all others will be.
-    for entry in [Some(first), reader.entry_from(first + 1)].into_iter().flatten() {
+    let second = search::entry(&mut reader, first + 1..all, control)?;
+    for entry in [Some(first), second].into_iter().flatten() {
         if !is_key(&mut reader, entry) {
-            return Some(format!(
+            return Ok(Some(format!(
                 "frame {entry} is a recovery point and no key frame (intra refresh), and nobody can begin there"
-            ));
+            )));
         }
     }
+    Ok(order(&mut reader, first))
+}
+
+/// Why pictures may be shown in another order than they are decoded in, by those from `first` on.
+fn order(reader: &mut Reader, first: usize) -> Option<String> {
+    let recording = reader.recording().clone();
+    let codec = recording.codec();
     let sets = (first..recording.frames()).take(LOOKED_AT).filter_map(|frame| reader.unit(frame).ok());
     let may_reorder = sets.into_iter().find_map(|unit| nal::may_reorder(codec, &unit)).unwrap_or(true);
     if !may_reorder {
@@ -49,7 +64,7 @@ pub fn obstacle(recording: &Arc<Recording>) -> Option<String> {
 
 fn is_key(reader: &mut Reader, frame: usize) -> bool {
     let codec = reader.recording().codec();
-    matches!(reader.kind(frame), Ok(Kind::Entry { .. }))
+    search::is_entry(reader, frame)
         && reader.unit(frame).is_ok_and(|unit| nal::is_random_access(codec, &unit))
 }
 
@@ -65,17 +80,26 @@ pub struct Copied {
 
 impl Copied {
     /// From the key frame at or before the first frame, which the first needs, up to the last.
-    pub fn new(recording: &Arc<Recording>, frames: &RangeInclusive<usize>) -> Self {
+    ///
+    /// # Errors
+    /// It is cancelled.
+    pub fn new(
+        recording: &Arc<Recording>,
+        frames: &RangeInclusive<usize>,
+        control: &Control,
+    ) -> Result<Self, Failure> {
         let mut reader = Reader::new(recording.clone());
-        let first = (0..=*frames.start()).rev().find(|&at| is_key(&mut reader, at));
+        let before = (0..=*frames.start()).rev();
+        let first =
+            search::first(&mut reader, before, control, |reader, at| is_key(reader, at).then_some(at))?;
         let first = first.unwrap_or(*frames.start());
         let mut sets = ParameterSets::new(recording.codec());
         sets.remember(&reader.unit(first).unwrap_or_default());
         if !sets.are_known() {
-            sets = sets_before(&mut reader, first);
+            sets = sets_before(&mut reader, first, control)?;
         }
         let recording = recording.clone();
-        Self { reader, recording, sets, frames: first..frames.end() + 1, joins: true }
+        Ok(Self { reader, recording, sets, frames: first..frames.end() + 1, joins: true })
     }
 
     /// The first frame that will be read.
@@ -98,15 +122,16 @@ impl Copied {
 }
 
 /// The sets that count at a frame, by the nearest frames before it that have any.
-fn sets_before(reader: &mut Reader, frame: usize) -> ParameterSets {
+///
+/// # Errors
+/// It is cancelled.
+fn sets_before(reader: &mut Reader, frame: usize, control: &Control) -> Result<ParameterSets, Failure> {
     let codec = reader.recording().codec();
-    for at in (0..frame).rev() {
+    let found = search::first(reader, (0..frame).rev(), control, |reader, at| {
         let mut sets = ParameterSets::new(codec);
-        if reader.unit(at).is_ok_and(|unit| sets.remember(&unit)) {
-            return sets;
-        }
-    }
-    ParameterSets::new(codec)
+        reader.unit(at).is_ok_and(|unit| sets.remember(&unit)).then_some(sets)
+    });
+    Ok(found?.unwrap_or_else(|| ParameterSets::new(codec)))
 }
 
 impl Feed for Copied {
