@@ -173,25 +173,6 @@ fn what_is_left_out_for_lateness_is_no_damage_and_what_is_damaged_then_is() {
 }
 
 #[test]
-fn a_sink_that_was_late_before_a_seek_costs_nothing_after_it() {
-    let tape = Tape::new(&sim(Codec::H264, 60, 15));
-    let player = Player::playing(&tape.location());
-    player.next().unwrap();
-    let sink = player.sink.static_pad("sink").unwrap();
-    // What a sink says on its way to another segment is about the one before.
-    sink.add_probe(gst::PadProbeType::EVENT_FLUSH, |pad, info| {
-        if info.event().unwrap().type_() == gst::EventType::FlushStop {
-            let late = gst::event::Qos::builder(gst::QOSType::Underflow, 1., 500_000_000);
-            pad.push_event(late.timestamp(gst::ClockTime::ZERO).build());
-        }
-        gst::PadProbeReturn::Ok
-    });
-    player.seek(1., gst::SeekFlags::FLUSH, gst::ClockTime::ZERO, None);
-    assert_eq!(frames(&player.rest()), (0..60).collect::<Vec<_>>());
-    assert_eq!(damaged(&player.messages()), []);
-}
-
-#[test]
 fn a_conversion_names_what_the_decoder_swallowed() {
     let bench = Bench::new(|recording| recording.frames = 60);
     let recording = Recording::open(&bench.path("a.svo2")).unwrap();
