@@ -14,8 +14,9 @@ use gst::prelude::*;
 use svo2::Recording;
 
 use super::chain::{Chain, Ended, Source, counted, first_that_works, is_of, tell_damage, watch_size};
-use super::convert::{Control, Damages, Remarks, Written, Wrong, size_changes};
+use super::convert::{Control, Damages, Remarks, Written, size_changes};
 use super::options::Encoding;
+use super::output::Wrong;
 use crate::exit::{Exit, Failure, configuration};
 use crate::mp4::{self, Layout};
 use crate::run::bus::Trouble;

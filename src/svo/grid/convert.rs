@@ -15,10 +15,11 @@ use super::layout::Layout;
 use super::options::Grid;
 use super::plan::Plan;
 use crate::exit::{Failure, configuration};
-use crate::place::{Claimed, Disk, Existing};
+use crate::place::Disk;
 use crate::svo::chain::{Ended, first_that_works};
-use crate::svo::convert::{Control, Wrong, tell_how_it_was_found};
+use crate::svo::convert::{Control, tell_how_it_was_found};
 use crate::svo::encode;
+use crate::svo::output::{self, Wrong};
 use crate::svo::segment::{Opened, Segment};
 
 /// What came of a segment.
@@ -170,14 +171,7 @@ pub fn convert(
     let sizes: Vec<_> = opened.recordings.iter().map(|recording| left(recording.size())).collect();
     let layout = Layout::new(&sizes, grid.tile_scale, grid.columns).map_err(configuration)?;
     let plan = plan(segment, &opened, grid)?;
-    let wrong =
-        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
-    let existing = match grid.overwrite {
-        true => Existing::Replaced,
-        false => Existing::Kept("it exists; --overwrite replaces it"),
-    };
-    let claimed = Claimed::new(output, &opened.identities, existing)
-        .map_err(|refused| Failure::output("--output", output, &refused))?;
+    let claimed = output::claim(output, &opened.identities, grid.overwrite)?;
     let mut cameras: Vec<Camera> = segment
         .cameras
         .iter()
@@ -198,12 +192,10 @@ pub fn convert(
     let all = Cameras::new(segment, &opened, plan, layout.clone());
     // The pipelines open them for themselves.
     drop(opened);
-    let (frames, encoder, counts) = write(all, grid, claimed.file(), control).map_err(|why| match why {
-        Wrong::Output(why) => wrong(&why),
-        Wrong::Failed(failure) => failure,
-    })?;
+    let (frames, encoder, counts) =
+        write(all, grid, claimed.file(), control).map_err(|why| why.of(output))?;
     control.check()?;
-    let bytes = claimed.publish(Disk::Waited).map_err(|error| wrong(&error))?;
+    let bytes = claimed.publish(Disk::Waited).map_err(|error| output::failed(output, error))?;
     for (camera, counts) in cameras.iter_mut().zip(counts) {
         camera.counts = counts;
         tell_missing(camera, asked.clone().count(), control);

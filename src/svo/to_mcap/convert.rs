@@ -20,10 +20,11 @@ use super::options::{Conversion, View};
 use super::plan::{Plan, Share};
 use super::report::{Bundled, Done, Exported};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::{Claimed, Disk, Existing};
+use crate::place::Disk;
 use crate::svo::chain::{Ended, Source, first_that_works};
-use crate::svo::convert::{Control, Damages, Wrong, check_read, tell_how_it_was_found};
+use crate::svo::convert::{Control, Damages, check_read, tell_how_it_was_found};
 use crate::svo::encode;
+use crate::svo::output::{self, Wrong};
 use crate::svo::segment::{Camera, Opened, Segment};
 
 /// What becomes of a camera's pictures.
@@ -79,36 +80,26 @@ pub fn convert(
         cameras.map(|(camera, recording)| Way::of(camera, recording, conversion)).collect();
     let ways = ways?;
     let encodes = ways.iter().any(Way::encodes);
-    let wrong =
-        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
-    let existing = match conversion.overwrite {
-        true => Existing::Replaced,
-        false => Existing::Kept("it exists; --overwrite replaces it"),
-    };
-    let claimed = Claimed::new(output, &opened.identities, existing)
-        .map_err(|refused| Failure::output("--output", output, &refused))?;
+    let claimed = output::claim(output, &opened.identities, conversion.overwrite)?;
     let job =
         Job { segment, opened: &opened, conversion, plan: &plan, calibrations, ways, file: claimed.file() };
     let scanned = job.tell(control);
     control.check()?;
-    let written = job.run(control).map_err(|why| match why {
-        Wrong::Output(why) => wrong(&why),
-        Wrong::Failed(failure) => failure,
-    });
+    let written = job.run(control).map_err(|why| why.of(output));
     // Whatever comes of a file that cannot be read, that it cannot be is what counts.
     for (camera, recording) in segment.cameras.iter().zip(&opened.recordings) {
         check_read(&camera.path, recording)?;
     }
     let written = written?;
     if written.interrupted {
-        let (path, _) = claimed.leave().map_err(|error| wrong(&error))?;
+        let (path, _) = claimed.leave().map_err(|error| output::failed(output, error))?;
         return Err(Failure::new(
             Exit::Interrupted,
             format!("interrupted: '{}' can be read, and has what was written by then", path.display()),
         ));
     }
     let disk = if encodes { Disk::Waited } else { Disk::Left };
-    let bytes = claimed.publish(disk).map_err(|error| wrong(&error))?;
+    let bytes = claimed.publish(disk).map_err(|error| output::failed(output, error))?;
     let elapsed = started.elapsed();
     let Written { cameras, bundled, .. } = written;
     let done = Done { output: output.to_owned(), bytes, cameras, bundled, scanned, elapsed };
