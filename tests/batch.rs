@@ -296,6 +296,13 @@ fn outputs_that_are_there_are_kept_probed_reported_or_replaced() {
     assert_eq!(probed["a.mp4"], files["a.mp4"]);
     assert!(["b.mp4", "c.mp4"].iter().all(|&name| probed[name] != files[name]));
 
+    // One that another batch has made since this one looked is left alone, by the process that was to make it.
+    let mut own = set.command(&format!(". --probe-existing {COPY}"));
+    own.env("CVMMAP_STREAMER_BATCH_INPUT", set.path("b.svo2")).env("CVMMAP_STREAMER_BATCH_REPLACES", "1");
+    let output = run(own.stdin(Stdio::null()));
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "\"made\"\n"));
+    assert_eq!(set.files(), probed);
+
     assert_eq!(set.summary(&format!(". --overwrite {COPY}"), 0)["converted"], 4);
     let replaced = set.files();
     assert!(["a.mp4", "b.mp4", "c.mp4", "d.mp4"].iter().all(|&name| replaced[name] != probed[name]));

@@ -113,6 +113,10 @@ fn convert(tool: &dyn Tool, input: &Path, replaces: bool) -> Result<Word, Failur
         over.store(true, Ordering::Relaxed);
     });
     let output = tool.output(input)?;
+    // One that was not whole when the batch looked may be by now: another batch has made it.
+    if replaces && !tool.overwrites() && tool.probe(input, &output).is_ok() {
+        return Ok(Word::Made);
+    }
     let mut told: Option<Instant> = None;
     let mut events = |event| match event {
         Event::Progress { done, total } => {
