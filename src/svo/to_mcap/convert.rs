@@ -3,7 +3,6 @@
 //! Recordings into one MCAP file, for whoever has one segment or many: no globals, nothing printed.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +19,7 @@ use super::options::{Conversion, View};
 use super::plan::{Plan, Share};
 use super::report::{Bundled, Done, Exported};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::Disk;
+use crate::place::{self, Disk};
 use crate::svo::chain::{Ended, Source, first_that_works};
 use crate::svo::convert::{Control, Damages, check_read, tell_how_it_was_found};
 use crate::svo::encode;
@@ -181,9 +180,7 @@ impl Job<'_> {
         control: &mut Control,
         damages: &mut [Damages],
     ) -> Result<Written, Ended> {
-        let mut file = self.file;
-        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map_err(Wrong::output)?;
+        place::empty(self.file).map_err(Wrong::output)?;
         let tracks = self.opened.tracks();
         let (mut lanes, mut expected) = (Vec::new(), Vec::new());
         for (camera, track) in tracks.iter().enumerate() {
@@ -192,7 +189,7 @@ impl Job<'_> {
             expected.push(frames);
         }
         let bundles = self.plan.bundles.as_ref();
-        let mut merge = Merge::new(file, self.conversion.compression, lanes, bundles)?;
+        let mut merge = Merge::new(self.file, self.conversion.compression, lanes, bundles)?;
         let interrupted = match merge.run(expected.iter().sum(), control, damages) {
             Ok(()) => false,
             Err(Ended::Wrong(Wrong::Failed(failure)))
@@ -229,7 +226,7 @@ impl Job<'_> {
         let mut format = self.conversion.encoding.codec.name();
         let feed: Option<Box<dyn Feed>> = match (&share.frames, &self.ways[camera], encoder) {
             (Some(frames), Way::Copied, _) => {
-                let copied = Copied::new(recording, frames);
+                let copied = Copied::new(recording, frames)?;
                 format = recording.codec().name();
                 expected = (copied.first()..=*frames.end()).count() as u64;
                 tell_what_comes_before(label, &copied, share, control);
