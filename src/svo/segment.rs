@@ -123,7 +123,7 @@ impl Segment {
             return None;
         }
         let why = match self.cameras.iter().all(|camera| own(camera).is_some()) {
-            true => "labels that clash",
+            true => "labels clash",
             false => "not all recordings have labels",
         };
         let told = |camera: &Camera| {

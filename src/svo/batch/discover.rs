@@ -152,7 +152,8 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
     }
     let column = header.iter().position(|name| name == COLUMN).ok_or_else(|| {
         let names: Vec<_> = header.iter().map(String::from_utf8_lossy).collect();
-        failed(&format!("its first line has no column 'segment_dir', but {}", quoted(&names)))
+        let rule = if names.len() == 1 { "; columns are separated by commas" } else { "" };
+        failed(&format!("its first line has no column 'segment_dir', but {}{rule}", quoted(&names)))
     })?;
     let root = root.unwrap_or_else(|| folder_of(table));
     let mut rows = Vec::new();
@@ -360,7 +361,9 @@ mod tests {
         let absolute = format!("segment_dir\n{}\n", root.join("s").display());
         assert_eq!(list(&absolute, Some(Path::new("/nosuch"))).unwrap(), ["s"]);
         let error = list("dir,note\ns,\n", None).unwrap_err();
-        assert!(error.contains("no column 'segment_dir', but 'dir', 'note'"), "{error}");
+        assert!(error.ends_with("no column 'segment_dir', but 'dir', 'note'"), "{error}");
+        let error = list("dir;segment_dir\n1;s\n", None).unwrap_err();
+        assert!(error.ends_with("but 'dir;segment_dir'; columns are separated by commas"), "{error}");
         assert!(list("segment_dir\n", None).unwrap_err().contains("there are no rows"));
         for empty in ["", "\u{feff}", "\n\n", " \r\n"] {
             let error = list(empty, None).unwrap_err();

@@ -92,7 +92,7 @@ fn walk(
         match event.map_err(|error| error.to_string())? {
             LinearReadEvent::Record { opcode, .. } => record(opcode),
             LinearReadEvent::ReadRequest(need) => {
-                let need = need.min((part.end - at) as usize);
+                let need = need.min(part.end.saturating_sub(at) as usize);
                 let read = file.read_at(reader.insert(need), at).map_err(|error| error.to_string())?;
                 reader.notify_read(read);
                 at += read as u64;
