@@ -138,8 +138,11 @@ pub fn strict(tracks: &[Track<'_>], tolerance_ns: u64) -> Option<Groups> {
     Some(groups(tracks, &inside, &inside.frames, tolerance_ns, complete))
 }
 
+/// Tolerances that are tried.
+const TRIED: usize = 8;
+
 /// How far apart the frames of complete groups are at least, in ns: a tolerance at which [`strict`] finds some. `None`
-/// where no group has a frame of every camera.
+/// where no group has a frame of every camera, or none is found so.
 pub fn least_spread(tracks: &[Track<'_>]) -> Option<u64> {
     let spread = |group: &Group| {
         let frames = group.members.iter().zip(tracks);
@@ -149,8 +152,12 @@ pub fn least_spread(tracks: &[Track<'_>]) -> Option<u64> {
     };
     let mut spreads: Vec<u64> = strict(tracks, u64::MAX)?.groups.iter().filter_map(spread).collect();
     spreads.sort_unstable();
+    spreads.dedup();
     // With less tolerance, a frame may go to another group, which other cameras are not in. The first is nearly always it.
-    spreads.into_iter().find(|&spread| strict(tracks, spread).is_some_and(|found| !found.groups.is_empty()))
+    spreads
+        .into_iter()
+        .take(TRIED)
+        .find(|&spread| strict(tracks, spread).is_some_and(|found| !found.groups.is_empty()))
 }
 
 /// The frames of each camera that are copied. `None` where those of the common window are asked for and there is none.
