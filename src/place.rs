@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ use crate::tell;
 
 /// What a file is called until it is whole: behind its name.
 const PART: &str = ".part";
+/// What a file is called that was ended before it was whole, and can be read all the same. Only who has claimed the name
+/// makes one, or removes it; a `NAME.part` may be a recording of somebody else, who writes it right now.
+const INTERRUPTED: &str = ".interrupted";
 
 /// What becomes of a file that was not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +172,9 @@ impl Place {
                 self.discard();
                 return Err(reason);
             }
-            rustix::fs::ftruncate(&file, 0).map_err(system)?;
-            return Ok(file.into());
+            let file = File::from(file);
+            empty(&file).map_err(|error| format!("'{}': {error}", self.part_path()))?;
+            return Ok(file);
         }
     }
 
@@ -327,28 +331,36 @@ impl Claimed {
             Existing::Kept(_) => self.place.take_name(),
             Existing::Replaced => self.place.replace_name(),
         }?;
+        self.published = true;
+        // Nobody wants what an earlier one left any more.
+        let _ = rustix::fs::unlinkat(&self.place.folder, self.interrupted(), AtFlags::empty());
         if disk == Disk::Waited {
             self.place.keep_name();
         }
-        self.published = true;
         Ok(bytes)
     }
-}
 
-impl Claimed {
-    /// Leaves it visibly unfinished, as `NAME.part`, for somebody who may want what is in it; a former one of that name
-    /// goes. Returns its path and its size.
+    /// What the file is called where it is left.
+    fn interrupted(&self) -> OsString {
+        let mut name = self.place.name.clone();
+        name.push(INTERRUPTED);
+        name
+    }
+
+    /// Leaves it visibly unfinished, as `NAME.interrupted`, for somebody who may want what is in it; a former one of that
+    /// name goes. Returns its path and its size.
     ///
     /// # Errors
     /// What the system says.
     pub fn leave(mut self) -> io::Result<(PathBuf, u64)> {
         self.file.sync_all()?;
         let bytes = self.file.metadata()?.len();
-        let Place { folder, path, name, .. } = &self.place;
-        let kept = Unfinished::Kept.name(name);
+        let Place { folder, path, .. } = &self.place;
+        let kept = self.interrupted();
         rustix::fs::renameat(folder, self.place.part(), folder, &kept)?;
+        let path = path.with_file_name(kept);
         self.published = true;
-        Ok((path.with_file_name(kept), bytes))
+        Ok((path, bytes))
     }
 }
 
@@ -358,6 +370,19 @@ impl Drop for Claimed {
             self.place.discard();
         }
     }
+}
+
+/// Empties a file, for what is written anew.
+///
+/// One that is empty is not cut short: of a file that was, ext4 waits for the disk when it is closed.
+///
+/// # Errors
+/// What the system says.
+pub fn empty(mut file: &File) -> io::Result<()> {
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
+    file.rewind()
 }
 
 /// Opens a folder to look at, and to make files in.

@@ -3,7 +3,6 @@
 //! One segment into one MP4 file, for whoever has one or many: no globals, nothing printed.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,8 +14,8 @@ use super::layout::Layout;
 use super::options::Grid;
 use super::plan::Plan;
 use crate::exit::{Failure, configuration};
-use crate::place::Disk;
-use crate::svo::chain::{Ended, first_that_works};
+use crate::place::{self, Disk};
+use crate::svo::chain::first_that_works;
 use crate::svo::convert::{Control, tell_how_it_was_found};
 use crate::svo::encode;
 use crate::svo::output::{self, Wrong};
@@ -185,11 +184,13 @@ pub fn convert(
             scanned: tell_how_it_was_found(&opened.recordings[n], &format!("{}: ", camera.label), control),
         })
         .collect();
-    drop(opened);
+    segment.renamed().into_iter().for_each(|told| control.notice(told));
     control.check()?;
     let (groups, asked) = (plan.all, plan.asked.start..=plan.asked.end - 1);
     let unix_ns = [0, plan.groups.len() - 1].map(|n| plan.groups[n].time_ns);
-    let all = Cameras::new(segment, plan, layout.clone());
+    let all = Cameras::new(segment, &opened, plan, layout.clone());
+    // The pipelines open them for themselves.
+    drop(opened);
     let (frames, encoder, counts) =
         write(all, grid, claimed.file(), control).map_err(|why| why.of(output))?;
     control.check()?;
@@ -233,12 +234,11 @@ fn plan(segment: &Segment, opened: &Opened, grid: &Grid) -> Result<Plan, Failure
 fn write(
     mut cameras: Cameras,
     grid: &Grid,
-    mut file: &File,
+    file: &File,
     control: &mut Control,
 ) -> Result<(u64, String, Vec<Counts>), Wrong> {
     let (frames, encoder) = first_that_works(&grid.encoding, control, |factory, last, control| {
-        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map_err(|error| Ended::from(Wrong::output(error)))?;
+        place::empty(file).map_err(Wrong::output)?;
         cameras.attempt(&grid.encoding, factory, last, file, control)
     })?;
     Ok((frames, encoder, cameras.close(control)))

@@ -3,7 +3,6 @@
 //! Recordings into one MCAP file, for whoever has one segment or many: no globals, nothing printed.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +19,7 @@ use super::options::{Conversion, View};
 use super::plan::{Plan, Share};
 use super::report::{Bundled, Done, Exported};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::Disk;
+use crate::place::{self, Disk};
 use crate::svo::chain::{Ended, Source, first_that_works};
 use crate::svo::convert::{Control, Damages, check_read, tell_how_it_was_found};
 use crate::svo::encode;
@@ -65,7 +64,7 @@ impl Way {
 }
 
 /// Converts a segment. The output gets its name when it is whole. Where the conversion is interrupted, what was written is
-/// made readable and stays as `NAME.part`; whatever else happens, nothing stays behind.
+/// made readable and stays as `NAME.interrupted`; whatever else happens, nothing stays behind.
 ///
 /// # Errors
 /// A [`Failure`] that names the flag, the value and the rule.
@@ -132,6 +131,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// Tells what is out of the ordinary; returns why each recording was read without its index.
     fn tell(&self, control: &mut Control) -> Vec<Option<String>> {
+        self.segment.renamed().into_iter().for_each(|told| control.notice(told));
         let mut scanned = Vec::new();
         for ((camera, recording), way) in
             self.segment.cameras.iter().zip(&self.opened.recordings).zip(&self.ways)
@@ -150,7 +150,10 @@ impl Job<'_> {
 
     fn run(&self, control: &mut Control) -> Result<Written, Wrong> {
         let cameras = &self.segment.cameras;
-        let mut damages: Vec<Damages> = cameras.iter().map(|camera| Damages::of(&camera.label)).collect();
+        let recordings = &self.opened.recordings;
+        let damages = cameras.iter().zip(recordings);
+        let mut damages: Vec<Damages> =
+            damages.map(|(camera, recording)| Damages::of(&camera.label, recording)).collect();
         let (mut written, encoder) = if self.ways.iter().any(Way::encodes) {
             let encoding = &self.conversion.encoding;
             let (written, factory) = first_that_works(encoding, control, |factory, last, control| {
@@ -164,7 +167,11 @@ impl Job<'_> {
             })?;
             (written, None)
         };
-        for ((camera, damages), way) in written.cameras.iter_mut().zip(damages).zip(&self.ways) {
+        let read = damages.into_iter().zip(recordings);
+        for ((camera, (mut damages, recording)), way) in written.cameras.iter_mut().zip(read).zip(&self.ways)
+        {
+            // What the pipelines came across was told; this was read here.
+            damages.remarks.tell_all(control, recording);
             camera.damaged = damages.close(control);
             camera.encoder = encoder.clone().filter(|_| way.encodes());
         }
@@ -178,9 +185,7 @@ impl Job<'_> {
         control: &mut Control,
         damages: &mut [Damages],
     ) -> Result<Written, Ended> {
-        let mut file = self.file;
-        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map_err(Wrong::output)?;
+        place::empty(self.file).map_err(Wrong::output)?;
         let tracks = self.opened.tracks();
         let (mut lanes, mut expected) = (Vec::new(), Vec::new());
         for (camera, track) in tracks.iter().enumerate() {
@@ -189,7 +194,7 @@ impl Job<'_> {
             expected.push(frames);
         }
         let bundles = self.plan.bundles.as_ref();
-        let mut merge = Merge::new(file, self.conversion.compression, lanes, bundles)?;
+        let mut merge = Merge::new(self.file, self.conversion.compression, lanes, bundles)?;
         let interrupted = match merge.run(expected.iter().sum(), control, damages) {
             Ok(()) => false,
             Err(Ended::Wrong(Wrong::Failed(failure)))
