@@ -18,6 +18,8 @@ use crate::run::teardown;
 pub const TIMESCALE: u32 = 90_000;
 /// A fragment ends at a key frame, or when it is so long; in ms.
 const FRAGMENT_MS: &str = "1000";
+/// Access units that wait for a muxer of a whole file.
+const AHEAD: &str = "4";
 /// A pipeline of which all is written stops within that.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is asked whether the end is still waited for.
@@ -60,6 +62,16 @@ pub fn video_pad(muxer: &gst::Element) -> gst::Pad {
     pad
 }
 
+/// Whoever reads access units from a file, and the muxer who writes them, do not wait for each other at each of them.
+fn queue() -> Result<gst::Element, Failure> {
+    let queue = Stage::new("queue")?
+        .set("max-size-buffers", AHEAD)
+        .set("max-size-bytes", "0")
+        .set("max-size-time", "0")
+        .set("silent", "true");
+    Ok(queue.element)
+}
+
 /// A file that grows.
 pub struct Muxer {
     pipeline: gst::Pipeline,
@@ -78,11 +90,18 @@ impl Muxer {
         let (muxer, sink) = (muxer.element, sink.element);
         let pipeline = gst::Pipeline::new();
         let failed = |error: gst::glib::BoolError| error.to_string();
+        let not_linked = |error: gst::PadLinkError| error.to_string();
         pipeline.add_many([&muxer, &sink]).map_err(failed)?;
         muxer.link(&sink).map_err(failed)?;
-        let pad = video_pad(&muxer);
+        let mut pad = video_pad(&muxer);
+        if layout == Layout::Whole {
+            let queue = queue().map_err(|failure| failure.to_string())?;
+            pipeline.add(&queue).map_err(failed)?;
+            queue.static_pad("src").expect("queues have one").link(&pad).map_err(not_linked)?;
+            pad = queue.static_pad("sink").expect("queues have one");
+        }
         let into = gst::Pad::builder(gst::PadDirection::Src).build();
-        into.link(&pad).map_err(|error| error.to_string())?;
+        into.link(&pad).map_err(not_linked)?;
         let muxer = Self { pipeline, into, file: Some(file) };
         if muxer.pipeline.set_state(gst::State::Playing).is_err() {
             return Err(muxer.reason("the muxer does not start"));

@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -169,8 +169,9 @@ impl Place {
                 self.discard();
                 return Err(reason);
             }
-            rustix::fs::ftruncate(&file, 0).map_err(system)?;
-            return Ok(file.into());
+            let file = File::from(file);
+            empty(&file).map_err(|error| format!("'{}': {error}", self.part_path()))?;
+            return Ok(file);
         }
     }
 
@@ -358,6 +359,19 @@ impl Drop for Claimed {
             self.place.discard();
         }
     }
+}
+
+/// Empties a file, for what is written anew.
+///
+/// One that is empty is not cut short: of a file that was, ext4 waits for the disk when it is closed.
+///
+/// # Errors
+/// What the system says.
+pub fn empty(mut file: &File) -> io::Result<()> {
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
+    file.rewind()
 }
 
 /// Opens a folder to look at, and to make files in.

@@ -91,12 +91,7 @@ impl Rig {
 
     /// Changes what a frame of a camera says of its own size.
     fn damage(&self, camera: usize, frame: usize) {
-        let path = self.path(&format!("run/run_zed{}.svo2", camera + 1));
-        let mut bytes = std::fs::read(&path).unwrap();
-        let unit = svo2::Reader::new(svo2::Recording::open(&path).unwrap()).unit(frame).unwrap();
-        let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
-        bytes[at - 4] ^= 0xff;
-        std::fs::write(path, bytes).unwrap();
+        damage(&self.path(&format!("run/run_zed{}.svo2", camera + 1)), frame);
     }
 
     /// All names in the segment's folder that are no recordings.

@@ -57,15 +57,6 @@ fn segment(root: &Path) -> PathBuf {
     folder
 }
 
-/// Changes what a frame says of its own size.
-fn damage(path: &Path, frame: usize) {
-    let mut bytes = std::fs::read(path).unwrap();
-    let unit = svo2::Reader::new(svo2::Recording::open(path).unwrap()).unit(frame).unwrap();
-    let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
-    bytes[at - 4] ^= 0xff;
-    std::fs::write(path, bytes).unwrap();
-}
-
 fn timeline(folder: &Path, line: &str) -> Output {
     run(streamer().arg("timeline").arg(folder).args(line.split_whitespace()))
 }

@@ -12,8 +12,9 @@ use std::time::Instant;
 use gst::prelude::*;
 use svo2::Recording;
 
-use super::convert::{Control, Damages, Wrong};
+use super::convert::{Control, Damages};
 use super::options::Encoding;
+use super::output::Wrong;
 use super::quality;
 use crate::exit::{Exit, Failure, configuration};
 use crate::run::bus::Trouble;

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use svo2::{Found, Recording, words};
 
 use super::options::{Conversion, How};
-use super::{copy, encode};
+use super::{copy, encode, output};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::{Claimed, Disk, Existing};
+use crate::place::Disk;
 
 /// So many damaged places are told one by one.
 const TOLD: usize = 10;
@@ -152,26 +152,6 @@ pub(super) struct Written {
     pub damaged: usize,
 }
 
-/// Why nothing was written.
-pub(super) enum Wrong {
-    /// What the system or the muxer says of the file, which it does not name.
-    Output(String),
-    /// All else names what it is about.
-    Failed(Failure),
-}
-
-impl Wrong {
-    pub fn output(why: impl std::fmt::Display) -> Self {
-        Self::Output(why.to_string())
-    }
-}
-
-impl From<Failure> for Wrong {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
 /// Places where frames are damaged, by the first of them. Each is told once, however often it is come across.
 #[derive(Default)]
 pub(super) struct Damages {
@@ -281,14 +261,7 @@ pub fn convert(
     if matches!(conversion.how, How::Encode(_)) {
         encode::check(input)?;
     }
-    let wrong =
-        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
-    let existing = match conversion.overwrite {
-        true => Existing::Replaced,
-        false => Existing::Kept("it exists; --overwrite replaces it"),
-    };
-    let claimed = Claimed::new(output, &[identity], existing)
-        .map_err(|refused| Failure::output("--output", output, &refused))?;
+    let claimed = output::claim(output, &[identity], conversion.overwrite)?;
     let scanned = tell_how_it_was_found(&recording, "", control);
     let mut remarks = Remarks::told(&recording);
     control.check()?;
@@ -301,10 +274,7 @@ pub fn convert(
             encode::encode(input, &recording, asked.clone(), encoding, file, &mut remarks, control)
         }
     };
-    let written = written.map_err(|why| match why {
-        Wrong::Output(why) => wrong(&why),
-        Wrong::Failed(failure) => read(failure),
-    })?;
+    let written = written.map_err(|why| read(why.of(output)))?;
     control.check()?;
     check_read(input, &recording)?;
     if matches!(conversion.how, How::Copy(_)) {
@@ -314,7 +284,7 @@ pub fn convert(
         How::Copy(_) => Disk::Left,
         How::Encode(_) => Disk::Waited,
     };
-    let bytes = claimed.publish(disk).map_err(|error| wrong(&error))?;
+    let bytes = claimed.publish(disk).map_err(|error| output::failed(output, error))?;
     let unix_ns = [*asked.start(), *asked.end()].map(|frame| recording.unix_ns(frame));
     let Written { codec, encoder, size, frames, damaged } = written;
     let done = Done {

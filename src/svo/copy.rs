@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use svo2::{Damage, Kind, Reader, Recording, nal, sample, words};
 
-use super::convert::{Control, Damages, Written, Wrong, size_changes};
+use super::convert::{Control, Damages, Written, size_changes};
 use super::options::Frames;
+use super::output::Wrong;
 use crate::exit::{Exit, Failure, configuration};
 use crate::mp4::{Layout, Muxer};
 use crate::parse::Parser;

@@ -3,7 +3,6 @@
 //! The left view of a recording, decoded and encoded again, into MP4.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +13,12 @@ use gst::prelude::*;
 use svo2::Recording;
 
 use super::chain::{Chain, Ended, Source, counted, first_that_works, is_of, tell_damage, watch_size};
-use super::convert::{Control, Damages, Remarks, Written, Wrong, size_changes};
+use super::convert::{Control, Damages, Remarks, Written, size_changes};
 use super::options::Encoding;
+use super::output::Wrong;
 use crate::exit::{Exit, Failure, configuration};
 use crate::mp4::{self, Layout};
+use crate::place;
 use crate::run::bus::Trouble;
 use crate::run::teardown;
 
@@ -49,15 +50,14 @@ pub(super) fn encode(
     recording: &Recording,
     asked: RangeInclusive<usize>,
     encoding: &Encoding,
-    mut file: &File,
+    file: &File,
     remarks: &mut Remarks,
     control: &mut Control,
 ) -> Result<Written, Wrong> {
     let mut damages = Damages::default();
     let source = Source { input, recording, view: "left", frames: asked.clone() };
     let (frames, encoder) = first_that_works(encoding, control, |factory, last, control| {
-        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map_err(Wrong::output)?;
+        place::empty(file).map_err(Wrong::output)?;
         let chain = Chain::new(&source, encoding, factory, last)?;
         let mut hear = |word: Word, control: &mut Control| {
             match word {

@@ -8,7 +8,7 @@
 //! - [`convert`]: one recording into one file, for whoever has one or many;
 //! - [`copy`]: without decoding; [`encode`]: one of its views, by a chain of elements with the settings of [`quality`];
 //! - [`to_mcap`]: the command `svo-to-mcap`;
-//! - [`progress`]: how far it is, for people;
+//! - `output`: the file that is made; [`progress`]: how far it is, for people;
 //! - [`segment`]: the recordings that several cameras made of the same time;
 //! - [`batch`]: any of these over whole data sets;
 //! - [`inspect`]: what is in a recording; [`health`]: what is wrong with it;
@@ -23,6 +23,7 @@ pub mod grid;
 pub mod health;
 pub mod inspect;
 pub mod options;
+mod output;
 pub mod progress;
 pub mod quality;
 pub mod segment;

@@ -9,6 +9,10 @@ use clap::ValueEnum;
 use crate::exit::{Failure, configuration};
 use crate::run::plan::{Codec, candidates};
 
+const NS_PER_MS: f64 = 1e6;
+/// No camera's clock is that far off, in ms: a day.
+const LONGEST_TOLERANCE_MS: f64 = 86_400_000.0;
+
 /// Which encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Device {
@@ -221,6 +225,20 @@ impl Frames {
         }
         Ok(self.start.unwrap_or(0)..=self.end.unwrap_or(last))
     }
+}
+
+/// What `--sync-tolerance-ms` says, in ns.
+///
+/// # Errors
+/// A usage [`Failure`] with the rule.
+pub(super) fn tolerance_ns(ms: Option<f64>) -> Result<Option<u64>, Failure> {
+    let ns = |ms: f64| match (0.0..=LONGEST_TOLERANCE_MS).contains(&ms) {
+        true => Ok((ms * NS_PER_MS).round() as u64),
+        false => Err(Failure::usage(format!(
+            "--sync-tolerance-ms {ms}: it is a number of milliseconds, 0 to {LONGEST_TOLERANCE_MS}"
+        ))),
+    };
+    ms.map(ns).transpose()
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
-use crate::tell;
+use super::convert::{Control, Event};
+use crate::exit::Failure;
+use crate::{interrupt, tell};
 
 /// As wide as the terminal.
 const STYLE: &str = "{msg} {percent:>3}%|{wide_bar}| {pos}/{len} [{elapsed}<{eta}, {rate}/s]";
@@ -36,6 +39,26 @@ pub struct Lines {
     started: Instant,
     told: Instant,
     told_percent: u64,
+}
+
+/// Does something that a signal ends, and shows how far `output` is.
+///
+/// # Errors
+/// What comes of it.
+pub(super) fn told<T>(
+    output: &Path,
+    make: impl FnOnce(&mut Control<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let cancelled = interrupt::listen()?;
+    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut progress = Progress::new(&name);
+    let mut events = |event| match event {
+        Event::Progress { done, total } => progress.update(done, total),
+        Event::Notice(text) => progress.talk(&text),
+    };
+    let made = make(&mut Control { events: &mut events, cancelled: &cancelled });
+    progress.close();
+    made
 }
 
 impl Progress {

@@ -4,11 +4,10 @@
 
 use std::path::PathBuf;
 
-use super::convert::{self, Control, Event};
 use super::options::Options;
-use super::progress::Progress;
+use super::{convert, progress};
 use crate::exit::Failure;
-use crate::{interrupt, run, tell};
+use crate::{run, tell};
 
 /// Convert a ZED recording to MP4: its left view, or both side by side without decoding.
 #[derive(Debug, clap::Args)]
@@ -34,17 +33,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let conversion = args.options.resolve()?;
     let output = args.output.clone().unwrap_or_else(|| convert::default_output(&args.input));
     run::register_elements()?;
-    let cancelled = interrupt::listen()?;
-    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut progress = Progress::new(&name);
-    let mut events = |event| match event {
-        Event::Progress { done, total } => progress.update(done, total),
-        Event::Notice(text) => progress.talk(&text),
-    };
-    let mut control = Control { events: &mut events, cancelled: &cancelled };
-    let result = convert::convert(&args.input, &output, &conversion, &mut control);
-    progress.close();
-    let done = result?;
+    let done =
+        progress::told(&output, |control| convert::convert(&args.input, &output, &conversion, control))?;
     tell::talk(done.text());
     if args.json {
         tell::result(done.json());

@@ -103,12 +103,7 @@ impl Folder {
 
     /// Changes what a frame says of its own size.
     pub fn damage(&self, name: &str, frame: usize) {
-        let path = self.path(name);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let unit = svo2::Reader::new(svo2::Recording::open(&path).unwrap()).unit(frame).unwrap();
-        let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
-        bytes[at - 4] ^= 0xff;
-        std::fs::write(&path, bytes).unwrap();
+        super::damage(&self.path(name), frame);
     }
 
     pub fn command(&self, line: &str) -> Command {

@@ -57,6 +57,15 @@ pub fn streamer() -> Command {
     Command::new(env!("CARGO_BIN_EXE_cvmmap-streamer"))
 }
 
+/// Changes what a frame of a recording says of its own size.
+pub fn damage(recording: &Path, frame: usize) {
+    let mut bytes = std::fs::read(recording).unwrap();
+    let unit = svo2::Reader::new(svo2::Recording::open(recording).unwrap()).unit(frame).unwrap();
+    let at = bytes.windows(unit.len()).position(|window| window == unit).unwrap();
+    bytes[at - 4] ^= 0xff;
+    std::fs::write(recording, bytes).unwrap();
+}
+
 /// The folder with nothing but the plugins in it, for GST_PLUGIN_PATH.
 pub fn plugin_dir() -> &'static Path {
     static DIR: LazyLock<PathBuf> = LazyLock::new(|| {

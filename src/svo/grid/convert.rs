@@ -3,7 +3,6 @@
 //! One segment into one MP4 file, for whoever has one or many: no globals, nothing printed.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,10 +14,11 @@ use super::layout::Layout;
 use super::options::Grid;
 use super::plan::Plan;
 use crate::exit::{Failure, configuration};
-use crate::place::{Claimed, Disk, Existing};
-use crate::svo::chain::{Ended, first_that_works};
-use crate::svo::convert::{Control, Wrong, tell_how_it_was_found};
+use crate::place::{self, Disk};
+use crate::svo::chain::first_that_works;
+use crate::svo::convert::{Control, tell_how_it_was_found};
 use crate::svo::encode;
+use crate::svo::output::{self, Wrong};
 use crate::svo::segment::{Opened, Segment};
 
 /// What came of a segment.
@@ -170,14 +170,7 @@ pub fn convert(
     let sizes: Vec<_> = opened.recordings.iter().map(|recording| left(recording.size())).collect();
     let layout = Layout::new(&sizes, grid.tile_scale, grid.columns).map_err(configuration)?;
     let plan = plan(segment, &opened, grid)?;
-    let wrong =
-        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
-    let existing = match grid.overwrite {
-        true => Existing::Replaced,
-        false => Existing::Kept("it exists; --overwrite replaces it"),
-    };
-    let claimed = Claimed::new(output, &opened.identities, existing)
-        .map_err(|refused| Failure::output("--output", output, &refused))?;
+    let claimed = output::claim(output, &opened.identities, grid.overwrite)?;
     let mut cameras: Vec<Camera> = segment
         .cameras
         .iter()
@@ -196,12 +189,10 @@ pub fn convert(
     let (groups, asked) = (plan.all, plan.asked.start..=plan.asked.end - 1);
     let unix_ns = [0, plan.groups.len() - 1].map(|n| plan.groups[n].time_ns);
     let all = Cameras::new(segment, plan, layout.clone());
-    let (frames, encoder, counts) = write(all, grid, claimed.file(), control).map_err(|why| match why {
-        Wrong::Output(why) => wrong(&why),
-        Wrong::Failed(failure) => failure,
-    })?;
+    let (frames, encoder, counts) =
+        write(all, grid, claimed.file(), control).map_err(|why| why.of(output))?;
     control.check()?;
-    let bytes = claimed.publish(Disk::Waited).map_err(|error| wrong(&error))?;
+    let bytes = claimed.publish(Disk::Waited).map_err(|error| output::failed(output, error))?;
     for (camera, counts) in cameras.iter_mut().zip(counts) {
         camera.counts = counts;
         tell_missing(camera, asked.clone().count(), control);
@@ -241,12 +232,11 @@ fn plan(segment: &Segment, opened: &Opened, grid: &Grid) -> Result<Plan, Failure
 fn write(
     mut cameras: Cameras,
     grid: &Grid,
-    mut file: &File,
+    file: &File,
     control: &mut Control,
 ) -> Result<(u64, String, Vec<Counts>), Wrong> {
     let (frames, encoder) = first_that_works(&grid.encoding, control, |factory, last, control| {
-        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map_err(|error| Ended::from(Wrong::output(error)))?;
+        place::empty(file).map_err(Wrong::output)?;
         cameras.attempt(&grid.encoding, factory, last, file, control)
     })?;
     Ok((frames, encoder, cameras.close(control)))

@@ -18,11 +18,10 @@ mod plan;
 use std::path::PathBuf;
 
 use self::options::Options;
-use super::convert::{Control, Event};
-use super::progress::Progress;
+use super::progress;
 use super::segment::Segment;
 use crate::exit::Failure;
-use crate::{interrupt, run, tell};
+use crate::{run, tell};
 
 /// Convert the recordings of a segment to one MP4: synced frames of several cameras in one picture.
 #[derive(Debug, clap::Args)]
@@ -58,17 +57,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     };
     let output = args.output.clone().unwrap_or_else(|| segment.output(SUFFIX));
     run::register_elements()?;
-    let cancelled = interrupt::listen()?;
-    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut progress = Progress::new(&name);
-    let mut events = |event| match event {
-        Event::Progress { done, total } => progress.update(done, total),
-        Event::Notice(text) => progress.talk(&text),
-    };
-    let mut control = Control { events: &mut events, cancelled: &cancelled };
-    let result = convert::convert(&segment, &output, &grid, &mut control);
-    progress.close();
-    let done = result?;
+    let done = progress::told(&output, |control| convert::convert(&segment, &output, &grid, control))?;
     tell::talk(done.text());
     if args.json {
         tell::result(done.json());

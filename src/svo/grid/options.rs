@@ -5,9 +5,7 @@
 use std::time::Duration;
 
 use crate::exit::Failure;
-use crate::svo::options::{Encoding, EncodingOptions, Frames};
-
-const NS_PER_MS: f64 = 1e6;
+use crate::svo::options::{self, Encoding, EncodingOptions, Frames};
 
 /// How groups become a picture, and which.
 #[derive(Debug, clap::Args)]
@@ -77,17 +75,12 @@ impl Options {
         if !scale.is_finite() || scale <= 0.0 {
             return Err(wrong("--tile-scale", scale, "it has to be more than 0; 0.5 is half the size"));
         }
-        let tolerance = |ms: f64| match ms.is_finite() && ms >= 0.0 {
-            // Beyond what it can hold it is as good as none.
-            true => Ok((ms * NS_PER_MS).round() as u64),
-            false => Err(wrong("--sync-tolerance-ms", ms, "it has to be 0 or more")),
-        };
         Ok(Grid {
             frames: Frames::new(self.start_frame, self.end_frame)?,
             duration: self.duration_seconds.map(duration).transpose()?,
             tile_scale: scale,
             columns: self.columns,
-            tolerance_ns: self.sync_tolerance_ms.map(tolerance).transpose()?.unwrap_or(u64::MAX),
+            tolerance_ns: options::tolerance_ns(self.sync_tolerance_ms)?.unwrap_or(u64::MAX),
             encoding: self.encoding.resolve()?,
             overwrite: self.overwrite,
         })

@@ -9,18 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use svo2::Recording;
 use svo2::group::{self, Groups, Member, Track};
+use svo2::{Recording, words};
 
 use self::picture::{Lane, Picture, Span, State};
-use super::convert::{self, Control, Event};
+use super::convert::{self, Control};
 use super::health::{self, Looked};
-use super::progress::Progress;
 use super::segment::Segment;
-use super::utc;
-use crate::exit::{Failure, configuration};
-use crate::place::{Claimed, Disk, Existing};
-use crate::{interrupt, show, tell};
+use super::{options, output, progress, utc};
+use crate::exit::Failure;
+use crate::place::Disk;
+use crate::{show, tell};
 
 const NS: f64 = 1e9;
 /// Frames from one look at the flag, and one word about progress, to the next.
@@ -36,8 +35,8 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Frames of one group are no further apart, in ms [default: one interval of the slowest camera]
-    #[arg(long, value_name = "MS")]
-    sync_tolerance_ms: Option<u32>,
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    sync_tolerance_ms: Option<f64>,
     /// Replace a file that has the output's name
     #[arg(long)]
     overwrite: bool,
@@ -51,18 +50,9 @@ pub struct Args {
 /// # Errors
 /// A [`Failure`] where the segment has no recording that can be opened, or the picture cannot be written.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let cancelled = interrupt::listen()?;
     let segment = Segment::read(&args.segment_dir)?;
     let output = args.output.clone().unwrap_or_else(|| segment.output("_timeline.svg"));
-    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut progress = Progress::new(&name);
-    let mut events = |event| match event {
-        Event::Progress { done, total } => progress.update(done, total),
-        Event::Notice(text) => progress.talk(&text),
-    };
-    let drawn = draw(args, &segment, &output, &mut Control { events: &mut events, cancelled: &cancelled });
-    progress.close();
-    let report = drawn?;
+    let report = progress::told(&output, |control| draw(args, &segment, &output, control))?;
     match args.json {
         true => _ = tell::result(&report),
         false => show::result(false, &report),
@@ -71,26 +61,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn draw(args: &Args, segment: &Segment, output: &Path, control: &mut Control) -> Result<Value, Failure> {
-    let wrong =
-        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
-    let existing = match args.overwrite {
-        true => Existing::Replaced,
-        false => Existing::Kept("it exists; --overwrite replaces it"),
-    };
+    let tolerance = options::tolerance_ns(args.sync_tolerance_ms)?.unwrap_or(u64::MAX);
     let recordings: Vec<_> =
         segment.cameras.iter().filter_map(|camera| camera.path.metadata().ok()).collect();
-    let claimed = Claimed::new(output, &recordings, existing)
-        .map_err(|refused| Failure::output("--output", output, &refused))?;
+    let claimed = output::claim(output, &recordings, args.overwrite)?;
     let cameras = look(segment, control)?;
-    let tolerance = args.sync_tolerance_ms.map_or(u64::MAX, |ms| u64::from(ms) * 1_000_000);
     let tracks: Vec<Track<'_>> = cameras.iter().flat_map(Camera::track).collect();
     let groups = if tracks.len() < 2 { None } else { group::nearest(&tracks, tolerance) };
     let labels: Vec<&str> =
         cameras.iter().filter(|camera| camera.seen.is_ok()).map(|camera| camera.label.as_str()).collect();
     let picture = compose(segment, &cameras, groups.as_ref(), &labels, &tracks);
-    picture.write(claimed.file()).map_err(|error| wrong(&error))?;
+    picture.write(claimed.file()).map_err(|error| output::failed(output, error))?;
     control.check()?;
-    claimed.publish(Disk::Waited).map_err(|error| wrong(&error))?;
+    claimed.publish(Disk::Waited).map_err(|error| output::failed(output, error))?;
     let groups = groups.map(|groups| {
         let counts = |wanted: fn(&Member) -> bool| {
             let of = |track: usize| groups.groups.iter().filter(|group| wanted(&group.members[track])).count();
@@ -226,7 +209,7 @@ impl Seen {
             self.seconds()
         );
         if !self.gaps.is_empty() {
-            told.push_str(&format!("; {} lost in {}", self.lost(), counted(self.gaps.len(), "gap")));
+            told.push_str(&format!("; {} lost in {}", self.lost(), words::counted(self.gaps.len(), "gap")));
         }
         if undecodable > 0 {
             told.push_str(&format!(
@@ -265,10 +248,6 @@ impl Seen {
         let (gaps, damage) = (self.gaps.iter().map(gap), self.undecodable.iter().map(damage));
         std::iter::once(all).chain(gaps).chain(damage).collect()
     }
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn compose(

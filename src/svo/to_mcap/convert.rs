@@ -3,7 +3,6 @@
 //! Recordings into one MCAP file, for whoever has one segment or many: no globals, nothing printed.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,10 +19,11 @@ use super::options::{Conversion, View};
 use super::plan::{Plan, Share};
 use super::report::{Bundled, Done, Exported};
 use crate::exit::{Exit, Failure, configuration};
-use crate::place::{Claimed, Disk, Existing};
+use crate::place::{self, Disk};
 use crate::svo::chain::{Ended, Source, first_that_works};
-use crate::svo::convert::{Control, Damages, Wrong, check_read, tell_how_it_was_found};
+use crate::svo::convert::{Control, Damages, check_read, tell_how_it_was_found};
 use crate::svo::encode;
+use crate::svo::output::{self, Wrong};
 use crate::svo::segment::{Camera, Opened, Segment};
 
 /// What becomes of a camera's pictures.
@@ -79,36 +79,26 @@ pub fn convert(
         cameras.map(|(camera, recording)| Way::of(camera, recording, conversion)).collect();
     let ways = ways?;
     let encodes = ways.iter().any(Way::encodes);
-    let wrong =
-        |why: &dyn std::fmt::Display| configuration(format!("--output '{}': {why}", output.display()));
-    let existing = match conversion.overwrite {
-        true => Existing::Replaced,
-        false => Existing::Kept("it exists; --overwrite replaces it"),
-    };
-    let claimed = Claimed::new(output, &opened.identities, existing)
-        .map_err(|refused| Failure::output("--output", output, &refused))?;
+    let claimed = output::claim(output, &opened.identities, conversion.overwrite)?;
     let job =
         Job { segment, opened: &opened, conversion, plan: &plan, calibrations, ways, file: claimed.file() };
     let scanned = job.tell(control);
     control.check()?;
-    let written = job.run(control).map_err(|why| match why {
-        Wrong::Output(why) => wrong(&why),
-        Wrong::Failed(failure) => failure,
-    });
+    let written = job.run(control).map_err(|why| why.of(output));
     // Whatever comes of a file that cannot be read, that it cannot be is what counts.
     for (camera, recording) in segment.cameras.iter().zip(&opened.recordings) {
         check_read(&camera.path, recording)?;
     }
     let written = written?;
     if written.interrupted {
-        let (path, _) = claimed.leave().map_err(|error| wrong(&error))?;
+        let (path, _) = claimed.leave().map_err(|error| output::failed(output, error))?;
         return Err(Failure::new(
             Exit::Interrupted,
             format!("interrupted: '{}' can be read, and has what was written by then", path.display()),
         ));
     }
     let disk = if encodes { Disk::Waited } else { Disk::Left };
-    let bytes = claimed.publish(disk).map_err(|error| wrong(&error))?;
+    let bytes = claimed.publish(disk).map_err(|error| output::failed(output, error))?;
     let elapsed = started.elapsed();
     let Written { cameras, bundled, .. } = written;
     let done = Done { output: output.to_owned(), bytes, cameras, bundled, scanned, elapsed };
@@ -182,9 +172,7 @@ impl Job<'_> {
         control: &mut Control,
         damages: &mut [Damages],
     ) -> Result<Written, Ended> {
-        let mut file = self.file;
-        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map_err(Wrong::output)?;
+        place::empty(self.file).map_err(Wrong::output)?;
         let tracks = self.opened.tracks();
         let (mut lanes, mut expected) = (Vec::new(), Vec::new());
         for (camera, track) in tracks.iter().enumerate() {
@@ -193,7 +181,7 @@ impl Job<'_> {
             expected.push(frames);
         }
         let bundles = self.plan.bundles.as_ref();
-        let mut merge = Merge::new(file, self.conversion.compression, lanes, bundles)?;
+        let mut merge = Merge::new(self.file, self.conversion.compression, lanes, bundles)?;
         let interrupted = match merge.run(expected.iter().sum(), control, damages) {
             Ok(()) => false,
             Err(Ended::Wrong(Wrong::Failed(failure)))
@@ -230,7 +218,7 @@ impl Job<'_> {
         let mut format = self.conversion.encoding.codec.name();
         let feed: Option<Box<dyn Feed>> = match (&share.frames, &self.ways[camera], encoder) {
             (Some(frames), Way::Copied, _) => {
-                let copied = Copied::new(recording, frames);
+                let copied = Copied::new(recording, frames)?;
                 format = recording.codec().name();
                 expected = (copied.first()..=*frames.end()).count() as u64;
                 tell_what_comes_before(label, &copied, share, control);

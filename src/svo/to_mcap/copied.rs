@@ -4,12 +4,16 @@
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use svo2::sets::ParameterSets;
 use svo2::{Codec, Kind, Reader, Recording, nal};
 
 use super::feed::{Feed, Unit};
+use crate::exit::{Failure, configuration};
 use crate::svo::chain::Ended;
 use crate::svo::convert::{Control, Damages};
 
@@ -53,8 +57,80 @@ fn is_key(reader: &mut Reader, frame: usize) -> bool {
         && reader.unit(frame).is_ok_and(|unit| nal::is_random_access(codec, &unit))
 }
 
-/// Reads frame after frame.
+/// Access units that were read and not asked for yet.
+const AHEAD: usize = 2;
+/// How often it is asked whether the next is still waited for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A thread that reads frame after frame, beside the one that writes them.
 pub struct Copied {
+    first: usize,
+    coming: Receiver<Piece>,
+    /// `None` once it has ended.
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Piece {
+    Unit(Unit),
+    /// These are left out.
+    Damaged(RangeInclusive<u64>, String),
+}
+
+impl Copied {
+    /// From the key frame at or before the first frame, which the first needs, up to the last.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(recording: &Arc<Recording>, frames: &RangeInclusive<usize>) -> Result<Self, Failure> {
+        let reading = Reading::new(recording, frames);
+        let first = reading.frames.start;
+        let (sender, coming) = sync_channel(AHEAD);
+        let read = move || {
+            for piece in reading {
+                if sender.send(piece).is_err() {
+                    // Nobody takes it.
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("svo2".into()).spawn(read).map_err(configuration)?;
+        Ok(Self { first, coming, thread: Some(thread) })
+    }
+
+    /// The first frame that will be read.
+    pub fn first(&self) -> usize {
+        self.first
+    }
+
+    fn next_piece(&mut self, control: &Control) -> Result<Option<Piece>, Failure> {
+        loop {
+            match self.coming.recv_timeout(TICK) {
+                Ok(piece) => return Ok(Some(piece)),
+                Err(RecvTimeoutError::Timeout) => control.check()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(_)) => Err(configuration("a thread of ours panicked")),
+            None | Some(Ok(())) => Ok(None),
+        }
+    }
+}
+
+impl Feed for Copied {
+    fn next(&mut self, control: &mut Control, damages: &mut Damages) -> Result<Option<Unit>, Ended> {
+        loop {
+            match self.next_piece(control)? {
+                None => return Ok(None),
+                Some(Piece::Unit(unit)) => return Ok(Some(unit)),
+                Some(Piece::Damaged(frames, why)) => damages.tell(control, frames, &why),
+            }
+        }
+    }
+}
+
+/// What is read.
+struct Reading {
     reader: Reader,
     recording: Arc<Recording>,
     sets: ParameterSets,
@@ -63,9 +139,8 @@ pub struct Copied {
     joins: bool,
 }
 
-impl Copied {
-    /// From the key frame at or before the first frame, which the first needs, up to the last.
-    pub fn new(recording: &Arc<Recording>, frames: &RangeInclusive<usize>) -> Self {
+impl Reading {
+    fn new(recording: &Arc<Recording>, frames: &RangeInclusive<usize>) -> Self {
         let mut reader = Reader::new(recording.clone());
         let first = (0..=*frames.start()).rev().find(|&at| is_key(&mut reader, at));
         let first = first.unwrap_or(*frames.start());
@@ -76,11 +151,6 @@ impl Copied {
         }
         let recording = recording.clone();
         Self { reader, recording, sets, frames: first..frames.end() + 1, joins: true }
-    }
-
-    /// The first frame that will be read.
-    pub fn first(&self) -> usize {
-        self.frames.start
     }
 
     fn read(&mut self, frame: usize) -> Result<Vec<u8>, String> {
@@ -97,6 +167,23 @@ impl Copied {
     }
 }
 
+impl Iterator for Reading {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        let frame = self.frames.next()?;
+        let why = match self.read(frame) {
+            Ok(unit) => return Some(Piece::Unit(Unit { frame, bytes: Bytes::from(unit) })),
+            Err(why) => why,
+        };
+        self.joins = true;
+        while self.frames.start < self.frames.end && !is_key(&mut self.reader, self.frames.start) {
+            self.frames.start += 1;
+        }
+        Some(Piece::Damaged(frame as u64..=self.frames.start as u64 - 1, why))
+    }
+}
+
 /// The sets that count at a frame, by the nearest frames before it that have any.
 fn sets_before(reader: &mut Reader, frame: usize) -> ParameterSets {
     let codec = reader.recording().codec();
@@ -107,22 +194,4 @@ fn sets_before(reader: &mut Reader, frame: usize) -> ParameterSets {
         }
     }
     ParameterSets::new(codec)
-}
-
-impl Feed for Copied {
-    fn next(&mut self, control: &mut Control, damages: &mut Damages) -> Result<Option<Unit>, Ended> {
-        while let Some(frame) = self.frames.next() {
-            let why = match self.read(frame) {
-                Ok(unit) => return Ok(Some(Unit { frame, bytes: Bytes::from(unit) })),
-                Err(why) => why,
-            };
-            self.joins = true;
-            while self.frames.start < self.frames.end && !is_key(&mut self.reader, self.frames.start) {
-                control.check()?;
-                self.frames.start += 1;
-            }
-            damages.tell(control, frame as u64..=self.frames.start as u64 - 1, &why);
-        }
-        Ok(None)
-    }
 }

@@ -17,7 +17,8 @@ use crate::mcap::proto::bundle_member::Status;
 use crate::mcap::proto::{Bundle, BundleMember, bundle};
 use crate::mcap::{Channel, Compression, Writer, timestamp};
 use crate::svo::chain::Ended;
-use crate::svo::convert::{Control, Damages, Wrong};
+use crate::svo::convert::{Control, Damages};
+use crate::svo::output::Wrong;
 
 const TOPIC: &str = "/bundle";
 /// Pictures from one word about progress to the next.

@@ -25,11 +25,10 @@ pub mod report;
 use std::path::PathBuf;
 
 use self::options::Options;
-use super::convert::{Control, Event};
-use super::progress::Progress;
+use super::progress;
 use super::segment::Segment;
 use crate::exit::Failure;
-use crate::{interrupt, run, tell};
+use crate::{run, tell};
 
 /// Export ZED recordings to MCAP: one camera, or all of a segment with the groups that their frames form.
 #[derive(Debug, clap::Args)]
@@ -86,17 +85,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let segment = args.segment()?;
     let output = args.output(&segment);
     run::register_elements()?;
-    let cancelled = interrupt::listen()?;
-    let name = output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut progress = Progress::new(&name);
-    let mut events = |event| match event {
-        Event::Progress { done, total } => progress.update(done, total),
-        Event::Notice(text) => progress.talk(&text),
-    };
-    let mut control = Control { events: &mut events, cancelled: &cancelled };
-    let result = convert::convert(&segment, &output, &conversion, &mut control);
-    progress.close();
-    let done = result?;
+    let done = progress::told(&output, |control| convert::convert(&segment, &output, &conversion, control))?;
     tell::talk(done.text());
     if args.json {
         tell::result(done.json());

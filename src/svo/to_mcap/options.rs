@@ -9,11 +9,7 @@ use svo2::group::CopyRange;
 
 use crate::exit::Failure;
 use crate::mcap::Compression;
-use crate::svo::options::{Encoding, EncodingOptions, Frames};
-
-const NS_PER_MS: f64 = 1e6;
-/// No camera's clock is that far off, in ms: a day.
-const LONGEST_TOLERANCE_MS: f64 = 86_400_000.0;
+use crate::svo::options::{self, Encoding, EncodingOptions, Frames};
 
 /// Which pictures of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -164,7 +160,7 @@ impl Options {
         Ok(Conversion {
             view: self.view,
             policy: self.policy,
-            tolerance_ns: self.sync_tolerance_ms.map(tolerance).transpose()?,
+            tolerance_ns: options::tolerance_ns(self.sync_tolerance_ms)?,
             range: match self.copy_range {
                 None | Some(CopyRangeName::Common) => CopyRange::Common,
                 Some(CopyRangeName::Full) => CopyRange::Full,
@@ -199,15 +195,6 @@ impl Options {
             given.join(", ")
         )))
     }
-}
-
-fn tolerance(ms: f64) -> Result<u64, Failure> {
-    if !(0.0..=LONGEST_TOLERANCE_MS).contains(&ms) {
-        return Err(Failure::usage(format!(
-            "--sync-tolerance-ms {ms}: it is a number of milliseconds, 0 to {LONGEST_TOLERANCE_MS}"
-        )));
-    }
-    Ok((ms * NS_PER_MS).round() as u64)
 }
 
 #[cfg(test)]
