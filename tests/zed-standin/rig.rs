@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The stand-in, compiled once for each state of its source by the compiler that stands beside cargo. No Cargo: nothing is locked,
+/// The stand-in, compiled once for each state of its source, by the compiler beside cargo. No Cargo: nothing is locked,
 /// and nothing that could be taken for the SDK lies where Cargo has the loader look.
 pub fn library() -> &'static Path {
     static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -34,6 +34,7 @@ pub fn library() -> &'static Path {
         let library = target.join(format!("zed-standin-{:016x}.so", hash.finish()));
         if !library.exists() {
             let beside = Path::new(env!("CARGO")).with_file_name("rustc");
+            let beside = if beside.exists() { beside } else { "rustc".into() };
             let rustc = std::env::var_os("RUSTC").map_or(beside, PathBuf::from);
             // Renamed into place, since tests of several binaries may do this.
             let temporary = target.join(format!(".zed-standin-{}.so", std::process::id()));

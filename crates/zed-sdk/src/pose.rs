@@ -171,13 +171,16 @@ impl FromStr for PositionalTracking {
         let lines_before = |at: usize| text[..at.min(text.len())].matches('\n').count();
         let at = |span: Option<Range<usize>>, message: String| {
             let line = span.map(|span| lines_before(span.start) + 1);
-            ConfigError { file: None, line, message: message.replace('\n', " ") }
+            ConfigError { file: None, line, message: tame(&message, 500) }
         };
         let file: File = toml::from_str(text).map_err(|error| {
             let span = error.span();
             let line = span.as_ref().and_then(|span| text.lines().nth(lines_before(span.start)));
             let message = error.message();
-            at(span, line.map_or_else(|| message.to_owned(), |line| format!("`{}`: {message}", line.trim())))
+            at(
+                span,
+                line.map_or_else(|| message.to_owned(), |line| format!("`{}`: {message}", tame(line, 80))),
+            )
         })?;
         let default = Self::default();
         let mode = match &file.mode {
@@ -209,6 +212,20 @@ impl FromStr for PositionalTracking {
         })?;
         Ok(tracking)
     }
+}
+
+/// What others wrote as errors show it: no longer than so many characters, and nothing in it that steers a terminal.
+fn tame(text: &str, most: usize) -> String {
+    let printable = |c: char| match c {
+        '\n' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    let mut tame: String = text.trim().chars().map(printable).take(most).collect();
+    if text.trim().chars().nth(most).is_some() {
+        tame.push('…');
+    }
+    tame
 }
 
 /// How tracking stands; `SL_POSITIONAL_TRACKING_STATE`.
@@ -383,6 +400,30 @@ mod tests {
         ] {
             let shown = refused(text);
             assert!(parts.iter().all(|part| shown.contains(part)), "{text:?}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_long_or_steers_terminals_is_shown_tame() {
+        let error = refused(&format!("set_as_static = \"{}\"", "x".repeat(5000)));
+        assert!(error.contains("xxx…`: invalid type") && error.chars().count() < 600, "{error}");
+        for text in ["mode = 1 # \u{1b}[31m", "mode = \"\\u001b[31m\"", "\"\\u001b[31m\" = 1"] {
+            let error = refused(text);
+            assert!(error.contains("[31m") && !error.contains('\u{1b}'), "{error:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever a file has, it is read, or refused in one line that says where.
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in "((mode|initial_position|set_as_static|depth_min_range|[a-z_]{1,8})[ =]{1,3}[\"\\[\\], .0-9a-z_-]{0,24}[\r\n#]{0,2}){0,6}",
+        ) {
+            if let Err(error) = text.parse::<PositionalTracking>() {
+                proptest::prop_assert_eq!(error.to_string().lines().count(), 1);
+                let line = error.line.expect("every error has a place");
+                proptest::prop_assert!((1..=text.matches('\n').count() + 1).contains(&line));
+            }
         }
     }
 
