@@ -44,7 +44,7 @@ impl Places {
 
 /// What was found.
 struct Found {
-    sdk: Result<String, String>,
+    sdk: Result<Sdk, String>,
     cuda: Result<Cuda, CudaError>,
     /// Version of the kernel's driver.
     driver: Option<String>,
@@ -94,9 +94,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 impl Found {
     fn on(places: &Places) -> Self {
         Self {
-            sdk: Sdk::find(&places.sdk)
-                .map(|sdk| sdk.version().to_owned())
-                .map_err(|error| error.to_string()),
+            sdk: Sdk::find(&places.sdk).map_err(|error| error.to_string()),
             cuda: Cuda::load(&places.cuda),
             driver: driver_version(&places.driver),
             devices: gpu_devices(&places.devices),
@@ -136,8 +134,9 @@ impl Found {
         json!({
             "zed_sdk": {
                 "usable": sdk_problem.is_none(),
-                "version": self.sdk.as_ref().ok(),
+                "version": self.sdk.as_ref().ok().map(Sdk::version),
                 "problem": sdk_problem,
+                "remark": self.sdk.as_ref().ok().and_then(Sdk::remark),
             },
             "cuda": {
                 "usable": cuda.is_ok(),

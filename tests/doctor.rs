@@ -47,7 +47,8 @@ fn an_sdk_and_a_gpu_make_everything_possible() {
     let output = sdk(doctor(&machine).arg("--json"));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["zed_sdk"], json!({ "usable": true, "version": "5.0.7", "problem": null }));
+    let sdk_found = json!({ "usable": true, "version": "5.0.7", "problem": null, "remark": null });
+    assert_eq!(report["zed_sdk"], sdk_found);
     assert_eq!(report["cuda"], json!({ "usable": true, "version": "12.4", "problem": null }));
     assert_eq!(report["gpu"]["usable"], true);
     assert_eq!(report["gpu"]["names"], json!(["Stand-in RTX", "Stand-in L4"]));
@@ -61,15 +62,17 @@ fn an_sdk_and_a_gpu_make_everything_possible() {
 #[test]
 fn what_is_missing_is_named_and_ends_nothing() {
     // CUDA, and no GPU that it could use.
-    let machine = Standin::told("cuda.init=100");
+    let machine = Standin::told("cuda.init=100\nversion=5.3.0");
     let found = report(&mut doctor(&machine));
     assert_eq!(found["cuda"]["problem"], "libcuda.so.1: cuInit: error 100, no GPU");
     assert_eq!((&found["gpu"]["usable"], &found["gpu"]["names"]), (&json!(false), &json!([])));
     assert_eq!(possible(&found), [true, false, false, false]);
-    // An SDK, and nothing to compute on.
+    // An SDK of which not all is known, and nothing to compute on.
     let found = report(doctor(&machine).env("ZED_SDK_LIB", machine.folder()));
     assert_eq!(found["zed_sdk"]["usable"], false);
     assert_eq!(found["zed_sdk"]["problem"], "it is installed, and there is no GPU for it");
+    let remark = found["zed_sdk"]["remark"].as_str().unwrap();
+    assert!(remark.starts_with("the ZED SDK is 5.3.0, and its interface is known of 5.0"), "{remark}");
     // A GPU, and an SDK that is too old.
     let machine = Standin::told("version=4.1.0");
     std::fs::create_dir(machine.folder().join("lib")).unwrap();

@@ -18,7 +18,7 @@ use crate::load::{Loaded, Sdk};
 use crate::parameters::{InitParameters, ReferenceFrame, RuntimeParameters, View, size};
 use crate::pose::{Pose, PositionalTracking};
 
-/// Ids of cameras in one process; the interface is built for so many unless it is built anew for more.
+/// Ids of cameras in one process: as many as segments have, and as the interface is built for at least.
 const IDS: usize = 4;
 
 /// Which ids of a library's are whose.

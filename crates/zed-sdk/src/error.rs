@@ -158,8 +158,8 @@ pub enum Error {
     /// The SDK refused.
     #[error(transparent)]
     Sdk(#[from] SdkError),
-    /// As many cameras are open as the interface has places for.
-    #[error("{0} recordings are open at once, and the ZED SDK's C interface takes no more in one process")]
+    /// As many cameras are open as there are ids.
+    #[error("{0} recordings are open with the ZED SDK at once, and one process opens no more")]
     TooMany(usize),
     /// A path with a NUL in it.
     #[error("the path '{0}' has a NUL in it, which the ZED SDK does not take")]

@@ -205,6 +205,18 @@ impl Sdk {
     pub fn version(&self) -> &'static str {
         self.loaded.api.version()
     }
+
+    /// What users should know of this version: structs are known of 5.0, and while releases of one major version are said to
+    /// share them, the interface's source for 5.5 has a field more within `InitParameters`.
+    pub fn remark(&self) -> Option<String> {
+        let mut numbers = self.version().split('.').skip(1);
+        (numbers.next().unwrap_or("0") != "0").then(|| {
+            format!(
+                "the ZED SDK is {}, and its interface is known of 5.0: settings may not arrive as they were meant",
+                self.version()
+            )
+        })
+    }
 }
 
 impl fmt::Debug for Sdk {
