@@ -20,6 +20,9 @@ use crate::tell;
 
 /// What a file is called until it is whole: behind its name.
 const PART: &str = ".part";
+/// What a file is called that was ended before it was whole, and can be read all the same. Only who has claimed the name
+/// makes one, or removes it; a `NAME.part` may be a recording of somebody else, who writes it right now.
+const INTERRUPTED: &str = ".interrupted";
 
 /// What becomes of a file that was not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,28 +331,36 @@ impl Claimed {
             Existing::Kept(_) => self.place.take_name(),
             Existing::Replaced => self.place.replace_name(),
         }?;
+        self.published = true;
+        // Nobody wants what an earlier one left any more.
+        let _ = rustix::fs::unlinkat(&self.place.folder, self.interrupted(), AtFlags::empty());
         if disk == Disk::Waited {
             self.place.keep_name();
         }
-        self.published = true;
         Ok(bytes)
     }
-}
 
-impl Claimed {
-    /// Leaves it visibly unfinished, as `NAME.part`, for somebody who may want what is in it; a former one of that name
-    /// goes. Returns its path and its size.
+    /// What the file is called where it is left.
+    fn interrupted(&self) -> OsString {
+        let mut name = self.place.name.clone();
+        name.push(INTERRUPTED);
+        name
+    }
+
+    /// Leaves it visibly unfinished, as `NAME.interrupted`, for somebody who may want what is in it; a former one of that
+    /// name goes. Returns its path and its size.
     ///
     /// # Errors
     /// What the system says.
     pub fn leave(mut self) -> io::Result<(PathBuf, u64)> {
         self.file.sync_all()?;
         let bytes = self.file.metadata()?.len();
-        let Place { folder, path, name, .. } = &self.place;
-        let kept = Unfinished::Kept.name(name);
+        let Place { folder, path, .. } = &self.place;
+        let kept = self.interrupted();
         rustix::fs::renameat(folder, self.place.part(), folder, &kept)?;
+        let path = path.with_file_name(kept);
         self.published = true;
-        Ok((path.with_file_name(kept), bytes))
+        Ok((path, bytes))
     }
 }
 

@@ -61,6 +61,7 @@ fn of_forty_with_five_broken_ones_exactly_those_five_are_reported() {
     expected.sort();
     assert_eq!(failed(&summary), expected);
     assert_eq!(summary["frames"], 35 * 12);
+    assert!(summary["jobs"].as_u64().unwrap() >= 1, "{summary}");
     // They are told to people, too, each with its reason and once more in its log.
     for row in summary["results"].as_array().unwrap() {
         let log = std::fs::read_to_string(row["log"].as_str().unwrap()).unwrap();
@@ -160,13 +161,14 @@ fn what_cannot_work_is_refused_at_once_and_nothing_is_written() {
         (". --copy --preset fast", 2, ["--preset", "--copy"]),
         (". --start-frame 3 --end-frame 2", 2, ["--start-frame 3", "--end-frame 2"]),
         (". --input a.svo2", 2, ["--input", "unexpected"]),
+        (". --owm-input a.svo2", 2, ["--owm-input", "unexpected"]),
         ("nosuch", 1, ["ROOT 'nosuch'", "No such file"]),
         ("a.svo2", 1, ["ROOT 'a.svo2'", "it is a file"]),
         ("empty", 1, ["ROOT 'empty'", "--recursive"]),
         ("empty --recursive", 1, ["ROOT 'empty'", "no recording in it"]),
         (". --pattern *.svo", 1, ["ROOT '.'", "is called '*.svo'"]),
         ("--segments-csv bad.csv", 1, ["no column 'segment_dir'", "'dir'"]),
-        ("--segments-csv none.csv", 1, ["none.csv", "no rows"]),
+        ("--segments-csv none.csv", 1, ["none.csv", "there are no rows"]),
         ("--segments-csv nosuch.csv", 1, ["nosuch.csv", "No such file"]),
         (". --copy --log-dir a.svo2/logs", 1, ["--log-dir 'a.svo2/logs'", "Not a directory"]),
     ] {
@@ -175,6 +177,8 @@ fn what_cannot_work_is_refused_at_once_and_nothing_is_written() {
         assert_eq!(output.status.code(), Some(code), "{line}: {said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{line}: {said}");
         assert_eq!(said.lines().filter(|line| line.starts_with("error:")).count(), 1, "{line}: {said}");
+        // What only its own processes are told is nobody's to try.
+        assert!(!said.contains("--own-"), "{line}: {said}");
         assert!(output.stdout.is_empty(), "{line}: {}", text(&output.stdout));
         assert_eq!(set.files(), files, "{line}");
     }
@@ -273,8 +277,10 @@ fn outputs_that_are_there_are_kept_probed_reported_or_replaced() {
         (&summary["valid"], &summary["invalid"], &summary["missing"]),
         (&1.into(), &2.into(), &1.into())
     );
+    assert_eq!((&summary["jobs"], &summary["log_dir"]), (&Value::Null, &Value::Null), "nothing is converted");
     assert_eq!(set.summary(". --pattern [ad].svo2 --report-existing", 0)["valid"], 1);
 
+    assert_eq!(set.summary(". --dry-run", 0)["jobs"], Value::Null);
     let planned = set.summary(&format!(". --probe-existing --dry-run {COPY}"), 0);
     assert_eq!(counts(&planned), BTreeMap::from([("skipped", 1), ("to_convert", 3)]));
     assert!(reason(&planned, "b.svo2").contains("not whole: it was cut short"), "{planned}");
@@ -289,6 +295,13 @@ fn outputs_that_are_there_are_kept_probed_reported_or_replaced() {
     let probed = set.files();
     assert_eq!(probed["a.mp4"], files["a.mp4"]);
     assert!(["b.mp4", "c.mp4"].iter().all(|&name| probed[name] != files[name]));
+
+    // One that another batch has made since this one looked is left alone, by the process that was to make it.
+    let mut own = set.command(&format!(". --probe-existing {COPY}"));
+    own.env("CVMMAP_STREAMER_BATCH_INPUT", set.path("b.svo2")).env("CVMMAP_STREAMER_BATCH_REPLACES", "1");
+    let output = run(own.stdin(Stdio::null()));
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "\"made\"\n"));
+    assert_eq!(set.files(), probed);
 
     assert_eq!(set.summary(&format!(". --overwrite {COPY}"), 0)["converted"], 4);
     let replaced = set.files();

@@ -268,8 +268,8 @@ fn a_recording_becomes_a_file_that_others_show() {
     }
 }
 
-#[test]
-fn a_segment_becomes_one_file_with_its_groups() {
+/// A folder with `seg`, a segment of two cameras, and where programs are looked for, ours first.
+fn segment() -> (tempfile::TempDir, PathBuf, String) {
     init();
     let folder = tempfile::tempdir().unwrap();
     let segment = folder.path().join("seg");
@@ -280,6 +280,31 @@ fn a_segment_becomes_one_file_with_its_groups() {
     }
     let built = Path::new(env!("CARGO_BIN_EXE_cvmmap-streamer")).parent().unwrap();
     let search = format!("{}:{}", built.display(), std::env::var("PATH").unwrap());
+    (folder, segment, search)
+}
+
+#[test]
+fn a_segment_becomes_one_picture_that_others_show() {
+    let (_folder, segment, search) = segment();
+    for (seconds, pictures) in [(None, 50), (Some("0.49"), 15)] {
+        let mut script = example("svo-grid-to-mp4");
+        let output = run(script.arg(&segment).args(seconds).env("PATH", &search));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let shown = recordings::show(&segment.join("seg_grid.mp4"), None);
+        assert_eq!((shown.pictures.len(), shown.errors.as_str()), (pictures, ""));
+        assert_eq!(shown.sizes, ["320x120"], "two tiles of half the size");
+        std::fs::remove_file(segment.join("seg_grid.mp4")).unwrap();
+    }
+    for wrong in [&[][..], &["a", "1", "b"]] {
+        let Output { status, stderr, .. } = run(example("svo-grid-to-mp4").args(wrong));
+        assert_eq!(status.code(), Some(2));
+        assert_eq!(text(&stderr), "usage: svo-grid-to-mp4.sh SEGMENT [SECONDS]\n");
+    }
+}
+
+#[test]
+fn a_segment_becomes_one_file_with_its_groups() {
+    let (_folder, segment, search) = segment();
     let output = run(example("svo-to-mcap").arg(&segment).env("PATH", search));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let facts = recordings::mcap(&segment.join("seg.mcap"), None);

@@ -208,6 +208,20 @@ fn no_encoder_is_blamed_for_another_size_or_for_a_decoder_that_is_missing() {
     assert_eq!(output.status.code(), Some(5), "{said}");
     assert!(said.contains("--input 'a.svo2': no decoder for H.264 of 640x240 is installed"), "{said}");
     assert!(!said.contains("x264enc"), "{said}");
+    // Those of several cameras say the same.
+    std::fs::copy(bench.path("a.svo2"), bench.path("c.svo2")).unwrap();
+    for line in ["svo-grid-to-mp4 --input a.svo2 --input c.svo2 --output g.mp4", "svo-to-mcap --input a.svo2"]
+    {
+        let mut command = common::streamer();
+        command.args(line.split(' ')).args("--codec h264 --encoder-device software --preset fast".split(' '));
+        command.current_dir(bench.folder.path()).env("GST_PLUGIN_FEATURE_RANK", names.join(","));
+        let output = common::run(&mut command);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains(".svo2': no decoder for H.264 of 640x240 is installed"), "{said}");
+        assert!(!said.contains("x264enc"), "{said}");
+        assert_eq!(bench.names(), ["a.svo2", "b.svo2", "c.svo2"]);
+    }
 }
 
 #[test]
@@ -229,6 +243,19 @@ fn what_is_odd_about_a_recording_is_told_once_and_costs_nothing() {
         assert_eq!(said.matches(wanted).count(), 1, "{line}: {said}");
         let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&summary["frames"], &summary["scanned"]), (&40.into(), &serde_json::Value::Null));
+    }
+    // With the camera's name, where there may be several.
+    for (line, label) in [
+        ("svo-grid-to-mp4 --input a.svo2 --input b.svo2 --output g.mp4 --codec h264 --preset fast", "zed2"),
+        ("svo-to-mcap --input b.svo2 --codec h264 --preset fast", "zed1"),
+        ("svo-to-mcap --input b.svo2 --view side-by-side --overwrite", "zed1"),
+    ] {
+        let mut command = common::streamer();
+        let output = common::run(command.args(line.split(' ')).current_dir(bench.folder.path()));
+        let said = text(&output.stderr);
+        let told: Vec<&str> = said.lines().filter(|line| line.contains(wanted)).collect();
+        assert!(output.status.success() && told.len() == 1, "{line}: {said}");
+        assert!(told[0].starts_with(&format!("warning: {label}: ")), "{line}: {said}");
     }
     let player = Player::playing(&format!("location={}", bench.path("b.svo2").display()));
     assert_eq!(player.rest().len(), 40);

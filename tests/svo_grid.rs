@@ -21,6 +21,7 @@ use cvmmap_streamer::svo::grid::convert::{Done, convert};
 use cvmmap_streamer::svo::grid::options::Grid;
 use cvmmap_streamer::svo::options::{Encoding, Frames, Preset};
 use cvmmap_streamer::svo::segment::Segment;
+use gst::glib::prelude::*;
 use serde_json::Value;
 use svo2::group::{self, Group, Track};
 
@@ -360,6 +361,20 @@ fn recordings_lie_as_they_are_given() {
     assert_eq!((&summary["width"], &summary["height"]), (&960.into(), &180.into()));
     let first = |n: usize| numbers(&rig.path("run/run_grid.mp4"), (n * TILE.0, 0))[0];
     assert_eq!([first(0), first(1), first(2)], [Some(0), Some(20), Some(10)]);
+    // Labels that clash are no labels, and that is told.
+    std::fs::copy(rig.path("run/run_zed1.svo2"), rig.path("other_zed3.svo2")).unwrap();
+    let output = rig
+        .run(&format!("{FAST} --json --input run/run_zed3.svo2 --input other_zed3.svo2 --output clash.mp4"));
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for part in
+        ["'run/run_zed3.svo2' (zed3 by its name) is zed1", "'other_zed3.svo2' (zed3 by its name) is zed2"]
+    {
+        assert_eq!(said.matches(part).count(), 1, "{part}: {said}");
+    }
+    // Four in a row are three: there is no tile without a camera beside them.
+    let (summary, _) = rig.convert(&format!("{FAST} --columns 4"));
+    assert_eq!((&summary["columns"], &summary["width"]), (&3.into(), &960.into()));
     // Two in a row: the fourth tile stays dark.
     rig.convert(&format!("{FAST} --columns 2"));
     let luma = Luma::of(&rig.path("run/run_grid.mp4"), (640, 360));
@@ -401,7 +416,14 @@ fn what_cannot_work_is_refused_with_the_value_and_the_rule() {
         ("--segment-dir one", 1, &["a grid needs two cameras", "only zed1", "one_zed1.svo2"]),
         ("--input run/run_zed1.svo2", 1, &["a grid needs two cameras", "run_zed1.svo2"]),
         ("--input run/run_zed1.svo2 --input run/run_zed1.svo2", 2, &["given twice", "run_zed1.svo2"]),
-        ("--input run/run_zed1.svo2 --input none_zed2.svo2", 1, &["--input 'none_zed2.svo2'"]),
+        (
+            "--input run/run_zed1.svo2 --input none_zed2.svo2",
+            1,
+            &[
+                "--input 'none_zed2.svo2': it is no SVO2",
+                "to leave zed2 out, give each of the others by --input",
+            ],
+        ),
         (
             "--segment-dir run",
             1,
@@ -410,7 +432,7 @@ fn what_cannot_work_is_refused_with_the_value_and_the_rule() {
         (&format!("{two} --tile-scale 0.1"), 1, &["--tile-scale 0.1", "64x48 becomes 6x4", "16x16"]),
         (&format!("{two} --tile-scale 900"), 1, &["--tile-scale 900", "115200x43200"]),
         (&format!("{two} --tile-scale 0"), 2, &["--tile-scale 0", "more than 0"]),
-        (&format!("{two} --columns 3"), 1, &["--columns 3", "1 to 2"]),
+        (&format!("{two} --columns 0"), 2, &["--columns", "0 is not in 1.."]),
         (&format!("{two} --start-frame 10"), 1, &["--start-frame 10", "10 synced groups, 0 to 9"]),
         (&format!("{two} --end-frame 11"), 1, &["--end-frame 11", "10 synced groups, 0 to 9"]),
         (&format!("{two} --start-frame 4 --end-frame 3"), 2, &["--start-frame 4", "--end-frame 3"]),
@@ -467,6 +489,88 @@ fn an_interrupted_conversion_leaves_nothing() {
     process.signal(libc::SIGINT);
     wait_for("the end", || process.0.try_wait().unwrap().is_some());
     assert_eq!(process.0.wait().unwrap().code(), Some(130));
+    assert_eq!(rig.names(), [""; 0]);
+}
+
+/// A decoder of recordings of 96x72 that is preferred to all others, and never gets anywhere.
+mod hanging {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use gst::glib;
+    use gst::prelude::*;
+    use gst::subclass::prelude::*;
+
+    pub static HANGS: AtomicBool = AtomicBool::new(false);
+
+    pub struct Hanging {
+        pads: [gst::Pad; 2],
+    }
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Hanging {
+        const NAME: &'static str = "TestHangingDecoder";
+        type Type = super::HangingDecoder;
+        type ParentType = gst::Element;
+
+        fn with_class(class: &Self::Class) -> Self {
+            let sink = gst::Pad::builder_from_template(&class.pad_template("sink").unwrap());
+            let sink = sink.event_function(|_, _, _| true).chain_function(|_, _, _| {
+                HANGS.store(true, Ordering::Relaxed);
+                loop {
+                    std::thread::park();
+                }
+            });
+            let src = gst::Pad::from_template(&class.pad_template("src").unwrap());
+            Self { pads: [sink.build(), src] }
+        }
+    }
+
+    impl ObjectImpl for Hanging {
+        fn constructed(&self) {
+            self.parent_constructed();
+            self.pads.iter().for_each(|pad| self.obj().add_pad(pad).unwrap());
+        }
+    }
+
+    impl GstObjectImpl for Hanging {}
+    impl ElementImpl for Hanging {
+        fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+            static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+                gst::subclass::ElementMetadata::new("Hanging", "Codec/Decoder/Video", "Hangs", "Tests")
+            });
+            Some(&METADATA)
+        }
+
+        fn pad_templates() -> &'static [gst::PadTemplate] {
+            static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+                let template = |name, direction, caps: &str| {
+                    let caps = caps.parse::<gst::Caps>().unwrap();
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).unwrap()
+                };
+                let h264 = "video/x-h264,width=192,height=72";
+                vec![
+                    template("sink", gst::PadDirection::Sink, h264),
+                    template("src", gst::PadDirection::Src, "video/x-raw"),
+                ]
+            });
+            &TEMPLATES
+        }
+    }
+}
+
+gst::glib::wrapper! {
+    pub struct HangingDecoder(ObjectSubclass<hanging::Hanging>) @extends gst::Element, gst::Object;
+}
+
+#[test]
+fn a_decoder_that_hangs_does_not_outlive_an_interrupt() {
+    let rig = Rig::new(2, |_, recording| (recording.frames, recording.size) = (20, (96, 72)));
+    let above = gst::Rank::PRIMARY + 1000;
+    gst::Element::register(None, "hangingdec", above, HangingDecoder::static_type()).unwrap();
+    let hangs = |_| hanging::HANGS.load(Ordering::Relaxed);
+    let (done, notices) = by_library(&rig, &["x264enc"], Frames::default(), hangs);
+    assert_eq!(done.unwrap_err().exit, Exit::Interrupted, "{notices:?}");
     assert_eq!(rig.names(), [""; 0]);
 }
 

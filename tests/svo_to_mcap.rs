@@ -25,6 +25,8 @@ use cvmmap_streamer::svo::to_mcap::options::{Conversion, View};
 use serde_json::{Value, json};
 use svo2::group::CopyRange;
 
+use ::mcap as mcap_file;
+
 /// A folder with `a.svo2`.
 fn one(change: impl FnOnce(&mut sim::Recording)) -> (Folder, sim::Recording) {
     let folder = Folder::new();
@@ -121,6 +123,42 @@ fn samples_of_the_imu_are_those_of_the_recording() {
         assert_eq!((&found["temperature"], &found["rate"]), (&35.0.into(), &400.0.into()));
     }
     assert_eq!(found[0]["timestamp"], recording.begins_ns);
+}
+
+/// The index says when it is a sample's turn, and the sample when it was taken.
+#[test]
+fn samples_whose_own_times_leap_are_all_there_and_hold_up_nobody() {
+    let (folder, _) = one(|_| ());
+    let opened = svo2::Recording::open(&folder.path("a.svo2")).unwrap();
+    let mut reader = svo2::SensorReader::new(opened, svo2::Sensors::Raw).unwrap();
+    let mut samples: Vec<svo2::Sample> = reader.between(0, u64::MAX).map(Result::unwrap).collect();
+    let mut bytes = std::fs::read(folder.path("a.svo2")).unwrap();
+    for (number, change) in [(50, -5), (200, 1000)] {
+        let sample = &mut samples[number];
+        let was = sample.message(svo2::Sensors::Raw);
+        sample.unix_ns = sample.unix_ns.checked_add_signed(change * NS as i64).unwrap();
+        let at =
+            bytes.windows(was.len()).position(|window| window == was).expect("chunks are not compressed");
+        bytes[at..at + was.len()].copy_from_slice(&sample.message(svo2::Sensors::Raw));
+    }
+    std::fs::write(folder.path("a.svo2"), bytes).unwrap();
+    let summary = folder.convert("--input a.svo2 --view side-by-side");
+    assert_eq!(summary["cameras"][0]["imu"], samples.len());
+    let bytes = std::fs::read(folder.path("a.mcap")).unwrap();
+    let (mut found, mut shown) = (Vec::new(), 0);
+    for message in mcap_file::MessageStream::new(&bytes).unwrap() {
+        let message = message.unwrap();
+        match message.channel.topic.as_str() {
+            "/zed1/video" => shown = message.log_time,
+            "/zed1/imu" => {
+                let late = shown.saturating_sub(message.log_time);
+                assert!(late <= 5 * NS + NS / 30 && (found.len() == 50 || late <= NS + NS / 30), "{late}");
+                found.push(message.log_time);
+            }
+            _ => (),
+        }
+    }
+    assert_eq!(found, samples.iter().map(|sample| sample.unix_ns).collect::<Vec<_>>());
 }
 
 #[test]
@@ -421,6 +459,8 @@ fn a_full_disk_is_told_and_nothing_stays() {
 #[test]
 fn an_interrupted_export_leaves_a_readable_file_beside_its_name() {
     let (folder, _) = one(|recording| (recording.frames, recording.size) = (400, (640, 480)));
+    // A recording of that name that somebody makes right now, or has lost in a crash.
+    std::fs::write(folder.path("a.mcap.part"), "live").unwrap();
     for (round, signal) in [libc::SIGINT, libc::SIGTERM].into_iter().enumerate() {
         let mut command = folder.command("--input a.svo2 --codec h264 --preset quality --quality 1");
         let mut process = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
@@ -431,17 +471,19 @@ fn an_interrupted_export_leaves_a_readable_file_beside_its_name() {
         wait_for("the end", || process.0.try_wait().unwrap().is_some());
         let told = said(&mut process);
         assert_eq!(process.0.wait().unwrap().code(), Some(130), "{told}");
-        assert!(told.contains("error: interrupted: 'a.mcap.part' can be read"), "{told}");
-        assert_eq!(folder.names(), ["a.mcap.part", "a.svo2"], "round {round}");
-        let Shown { facts, numbers, .. } = folder.show(&folder.path("a.mcap.part"), "/zed1/video", 640, 0);
+        assert!(told.contains("error: interrupted: 'a.mcap.interrupted' can be read"), "{told}");
+        assert_eq!(folder.names(), ["a.mcap.interrupted", "a.mcap.part", "a.svo2"], "round {round}");
+        let left = folder.path("a.mcap.interrupted");
+        let Shown { facts, numbers, .. } = folder.show(&left, "/zed1/video", 640, 0);
         assert_whole(&facts);
         let count = assert_video(&facts, "/zed1/video", "h264");
         assert!((1..400).contains(&count), "{count}");
         assert_eq!(numbers.len(), count);
     }
-    // The next one takes no notice of it.
+    // Once the file is there, nobody wants it.
     folder.convert("--input a.svo2 --view side-by-side");
     assert_eq!(folder.names(), ["a.mcap", "a.mcap.part", "a.svo2"]);
+    assert_eq!(std::fs::read(folder.path("a.mcap.part")).unwrap(), b"live", "nobody else's is touched");
 }
 
 fn by(candidates: &[&str]) -> Conversion {

@@ -183,6 +183,15 @@ fn strict_groups_are_complete_and_within_the_tolerance() {
     let output = folder.run("--segment-dir seg --policy strict --sync-tolerance-ms 0.5 --overwrite");
     let said = text(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("there is no group"), "{said}");
+    // What it says has some, has.
+    assert!(said.contains("within --sync-tolerance-ms 0.5;"), "{said}");
+    let least = said.split("--sync-tolerance-ms ").nth(2).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(said.contains("the nearest are ") && least.parse::<f64>().unwrap() > 0.5, "{said}");
+    folder.convert(&format!(
+        "--segment-dir seg --view side-by-side --policy strict --sync-tolerance-ms {least} --overwrite"
+    ));
+    let (_, few) = bundles(&folder, "seg/seg.mcap");
+    assert!(!few.is_empty() && few.len() < all.len(), "{}", few.len());
 }
 
 #[test]
@@ -340,7 +349,11 @@ fn what_cannot_be_put_together_is_refused_and_nothing_is_written() {
         ("--segment-dir seg --policy copy --sync-tolerance-ms 5".into(), 2, vec!["--sync-tolerance-ms"]),
         ("--segment-dir one --policy nearest".into(), 1, vec!["needs two cameras", "zed1"]),
         ("--segment-dir clash".into(), 1, vec!["both zed1"]),
-        ("--segment-dir torn".into(), 1, vec!["torn_zed2.svo2", "it is no SVO2 recording"]),
+        (
+            "--segment-dir torn".into(),
+            1,
+            vec!["torn_zed2.svo2", "it is no SVO2 recording", "to leave zed2 out"],
+        ),
         (
             "--segment-dir seg --output seg/seg_zed2.svo2 --overwrite".into(),
             1,

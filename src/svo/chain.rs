@@ -155,12 +155,7 @@ impl Chain {
         let trouble = Trouble::of(error);
         // What else the source says itself holds for all of them, too; that its stream failed may be the encoder's fault.
         if is_of(error, self.source()) && !error.error().matches(gst::StreamError::Failed) {
-            // A decoder that is missing is no fault of the file's.
-            let exit = match error.error().matches(gst::StreamError::CodecNotFound) {
-                true => Exit::Pipeline,
-                false => Exit::Configuration,
-            };
-            return Ended::from(Failure::new(exit, format!("{}: {}", self.whose, trouble.text)));
+            return Ended::from(of_source(error, &self.whose, &trouble.text));
         }
         // What an encoder refuses is told by whoever gave it, as a stream that failed.
         let refused = !begun && (!self.last || error.error().matches(gst::StreamError::Failed));
@@ -191,6 +186,16 @@ impl Chain {
 pub(super) fn is_of(error: &gst::message::Error, element: &gst::Element) -> bool {
     let element = element.upcast_ref::<gst::Object>();
     error.src().is_some_and(|src| src == element || src.has_as_ancestor(element))
+}
+
+/// What a source says that is no encoder's fault; `whose` it is, for people.
+pub(super) fn of_source(error: &gst::message::Error, whose: &str, why: &str) -> Failure {
+    // A decoder that is missing is no fault of the file's.
+    let exit = match error.error().matches(gst::StreamError::CodecNotFound) {
+        true => Exit::Pipeline,
+        false => Exit::Configuration,
+    };
+    Failure::new(exit, format!("{whose}: {why}"))
 }
 
 /// A source's file that the system does not read; `whose` it is, for people.

@@ -152,18 +152,27 @@ pub(super) struct Written {
     pub damaged: usize,
 }
 
-/// Places where frames are damaged, by the first of them. Each is told once, however often it is come across.
+/// Places where frames are damaged, by the first of them, and what else is odd. Each is told once, however often it is
+/// come across.
 #[derive(Default)]
 pub(super) struct Damages {
     places: BTreeSet<u64>,
+    pub remarks: Remarks,
     /// Goes in front of what is told.
     whose: String,
 }
 
 impl Damages {
-    /// Of one of several cameras.
-    pub fn of(label: &str) -> Self {
-        Self { whose: format!("{label}: "), ..Self::default() }
+    /// Of one of several cameras. What is odd about its recording by now was told.
+    pub fn of(label: &str, recording: &Recording) -> Self {
+        let whose = format!("{label}: ");
+        let remarks = Remarks { whose: whose.clone(), ..Remarks::told(recording) };
+        Self { remarks, whose, ..Self::default() }
+    }
+
+    /// Tells of something that the camera's recording is to blame for.
+    pub fn warn(&self, control: &mut Control, why: &str) {
+        control.notice(format!("warning: {}{why}", self.whose));
     }
 
     /// How many there are so far.
@@ -205,17 +214,21 @@ pub(super) fn size_changes(frame: usize, was: (u32, u32), is: (u32, u32), rule: 
 
 /// What is odd about the recording; each thing is told once, whoever finds it.
 #[derive(Default)]
-pub(super) struct Remarks(BTreeSet<String>);
+pub(super) struct Remarks {
+    told: BTreeSet<String>,
+    /// Goes in front of what is told.
+    whose: String,
+}
 
 impl Remarks {
     /// Those that there are by now were told.
     fn told(recording: &Recording) -> Self {
-        Self(recording.remarks(0).into_iter().collect())
+        Self { told: recording.remarks(0).into_iter().collect(), whose: String::new() }
     }
 
     pub fn tell(&mut self, control: &mut Control, remark: &str) {
-        if self.0.insert(remark.to_owned()) {
-            control.notice(format!("warning: {remark}"));
+        if self.told.insert(remark.to_owned()) {
+            control.notice(format!("warning: {}{remark}", self.whose));
         }
     }
 
@@ -229,7 +242,7 @@ impl Remarks {
 
     /// Those that there are by now.
     pub fn tell_all(&mut self, control: &mut Control, recording: &Recording) {
-        for remark in recording.remarks(self.0.len()) {
+        for remark in recording.remarks(0) {
             self.tell(control, &remark);
         }
     }

@@ -116,6 +116,25 @@ impl Segment {
         Ok(())
     }
 
+    /// What to tell where cameras are called other than their recordings say.
+    pub fn renamed(&self) -> Option<String> {
+        let own = |camera: &Camera| Some(format!("zed{}", numbered(&camera.path)?.1));
+        if self.cameras.iter().all(|camera| own(camera).is_none_or(|own| own == camera.label)) {
+            return None;
+        }
+        let why = match self.cameras.iter().all(|camera| own(camera).is_some()) {
+            true => "labels clash",
+            false => "not all recordings have labels",
+        };
+        let told = |camera: &Camera| {
+            let (label, path) = (&camera.label, camera.path.display());
+            let own = own(camera).map(|own| format!(" ({own} by its name)")).unwrap_or_default();
+            format!("'{path}'{own} is {label}")
+        };
+        let told: Vec<String> = self.cameras.iter().map(told).collect();
+        Some(format!("--input: {why}; cameras are counted in the order given: {}", told.join(", ")))
+    }
+
     /// Opens all of them.
     ///
     /// # Errors
@@ -123,13 +142,34 @@ impl Segment {
     pub fn open(&self) -> Result<Opened, Failure> {
         let (mut recordings, mut identities) = (Vec::new(), Vec::new());
         for camera in &self.cameras {
-            let (recording, identity) = convert::open(&camera.path)?;
+            let (recording, identity) =
+                convert::open(&camera.path).map_err(|failure| self.without(camera, failure))?;
             recordings.push(recording);
             identities.push(identity);
         }
         let times = recordings.iter().map(|recording| recording.times()).collect();
         Ok(Opened { recordings, identities, times })
     }
+
+    /// One of several recordings cannot be opened: the rule, and the way out.
+    fn without(&self, camera: &Camera, failure: Failure) -> Failure {
+        if self.cameras.len() == 1 {
+            return failure;
+        }
+        Failure::new(
+            failure.exit,
+            format!(
+                "{failure}; a segment is converted with all its cameras, or not: to leave {} out, give each of the \
+                 others by --input",
+                camera.label
+            ),
+        )
+    }
+}
+
+/// A camera has no frame in the common window of a segment of that name, and so there are no groups.
+pub fn no_frame_in_common(segment: &str, label: &str) -> Failure {
+    configuration(format!("segment '{segment}': {label} has no frame in the time in which all cameras run"))
 }
 
 /// A segment's recordings, open, in the order of its cameras.
@@ -227,6 +267,22 @@ mod tests {
         assert_eq!(labels(&["d/s_zed4.svo2", "e/s_zed4.svo2"]), ["zed1", "zed2"]);
         assert_eq!(labels(&["front.svo2", "s_zed1.svo2"]), ["zed1", "zed2"]);
         assert_eq!(read(&["d/s_zed4.svo2", "e/x.svo2"]).unwrap().output(".mcap"), Path::new("d/s.mcap"));
+        let renamed = |inputs: &[&str]| read(inputs).unwrap().renamed();
+        for kept in
+            [&["d/s_zed4.svo2", "d/s_zed2.svo2"][..], &["s_zed1.svo2", "b.svo2"], &["a.svo2", "b.svo2"]]
+        {
+            assert_eq!(renamed(kept), None, "{kept:?}");
+        }
+        let told = renamed(&["d/s_zed4.svo2", "e/s_zed4.svo2"]).unwrap();
+        let parts = [
+            "clash",
+            "'d/s_zed4.svo2' (zed4 by its name) is zed1",
+            "'e/s_zed4.svo2' (zed4 by its name) is zed2",
+        ];
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        let told = renamed(&["front.svo2", "s_zed1.svo2"]).unwrap();
+        let parts = ["not all", "'front.svo2' is zed1", "'s_zed1.svo2' (zed1 by its name) is zed2"];
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
         let twice = read(&["a.svo2", "a.svo2"]).unwrap_err().to_string();
         assert!(twice.contains("'a.svo2'") && twice.contains("twice"), "{twice}");
         let alone = read(&["d/s_zed4.svo2"]).unwrap().needs_two("a grid").unwrap_err().to_string();

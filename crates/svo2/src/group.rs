@@ -138,6 +138,28 @@ pub fn strict(tracks: &[Track<'_>], tolerance_ns: u64) -> Option<Groups> {
     Some(groups(tracks, &inside, &inside.frames, tolerance_ns, complete))
 }
 
+/// Tolerances that are tried.
+const TRIED: usize = 8;
+
+/// How far apart the frames of complete groups are at least, in ns: a tolerance at which [`strict`] finds some. `None`
+/// where no group has a frame of every camera, or none is found so.
+pub fn least_spread(tracks: &[Track<'_>]) -> Option<u64> {
+    let spread = |group: &Group| {
+        let frames = group.members.iter().zip(tracks);
+        let times = frames.map(|(member, track)| Some(track.times[member.frame()?]));
+        let times: Vec<u64> = times.collect::<Option<_>>()?;
+        Some(times.iter().max()? - times.iter().min()?)
+    };
+    let mut spreads: Vec<u64> = strict(tracks, u64::MAX)?.groups.iter().filter_map(spread).collect();
+    spreads.sort_unstable();
+    spreads.dedup();
+    // With less tolerance, a frame may go to another group, which other cameras are not in. The first is nearly always it.
+    spreads
+        .into_iter()
+        .take(TRIED)
+        .find(|&spread| strict(tracks, spread).is_some_and(|found| !found.groups.is_empty()))
+}
+
 /// The frames of each camera that are copied. `None` where those of the common window are asked for and there is none.
 pub fn copy(tracks: &[Track<'_>], range: CopyRange) -> Option<Vec<Range<usize>>> {
     match range {
@@ -327,6 +349,9 @@ mod tests {
         );
         assert_eq!(nearest.groups[2].members[0], Member::Present { frame: 4, skipped: 2 });
         assert_eq!(frames(&strict(&tracks(&times), 5).unwrap()), last);
+        assert_eq!(least_spread(&tracks(&times)), Some(2));
+        assert!(strict(&tracks(&times), 1).unwrap().groups.is_empty());
+        assert_eq!(least_spread(&tracks(&[vec![0, 100], vec![40, 60]])), None);
     }
 
     #[test]

@@ -191,7 +191,15 @@ impl SensorReader {
         from..to
     }
 
-    /// One of the samples, in the order of their times.
+    /// When a sample was taken by the index, in ns since 1970; what the sample itself says may differ.
+    ///
+    /// # Panics
+    /// There are fewer.
+    pub fn time_ns(&self, number: usize) -> u64 {
+        self.entries[number].time_ns
+    }
+
+    /// One of the samples, in the order of their times by the index.
     ///
     /// # Errors
     /// Why it cannot be read.

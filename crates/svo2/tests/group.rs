@@ -142,6 +142,9 @@ proptest! {
             let times: Vec<u64> = tracks.iter().zip(frames).map(|(track, frame)| track.times[frame]).collect();
             prop_assert!(times.iter().max().unwrap() - times.iter().min().unwrap() <= tolerance);
         }
+        if let Some(spread) = group::least_spread(&tracks) {
+            prop_assert!(!group::strict(&tracks, spread).unwrap().groups.is_empty());
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -16,7 +17,7 @@ use super::board::Board;
 use super::logs::Logs;
 use super::plan::Job;
 use super::report::{Outcome, Row};
-use super::worker::{self, Word};
+use super::worker::{Own, Word};
 use crate::suite::process;
 
 /// How often it looks at the flag.
@@ -25,8 +26,8 @@ const TICK: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_millis(2);
 /// This program, also where its file was replaced since it was started.
 const PROGRAM: &str = "/proc/self/exe";
-/// Arguments up to the command that the batch runs: this program, `batch`, the command.
-const UP_TO_COMMAND: usize = 3;
+/// As much of a log as its last line is looked for in, in bytes.
+const LOG_END: u64 = 1 << 14;
 
 /// Who converts.
 pub struct Crew<'a> {
@@ -49,6 +50,8 @@ struct Running {
     /// It ends with this.
     stdin: Option<ChildStdin>,
     log: Option<PathBuf>,
+    /// Where its part of the log begins, which may have been there before.
+    log_from: u64,
     /// What it said of its result.
     result: Option<Word>,
     /// It says nothing more.
@@ -116,20 +119,20 @@ impl<'a> Crew<'a> {
     fn spawn(&self, job: &Job, log: &Path) -> io::Result<Running> {
         let mut arguments = std::env::args_os();
         let mut command = Command::new(PROGRAM);
-        let up_to_command: Vec<OsString> = arguments.by_ref().take(UP_TO_COMMAND).collect();
-        if let Some((name, rest)) = up_to_command.split_first() {
-            command.arg0(name).args(rest);
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
         }
-        command.args(worker::Args::flags(&job.input, job.replaces, self.threads)).args(arguments);
+        command.args(arguments);
+        Own { input: job.input.clone(), replaces: job.replaces, threads: self.threads }.tell(&mut command);
         if let Some(devices) = &self.devices {
             command.env("CUDA_VISIBLE_DEVICES", devices);
         }
         // It can be done without: what came of it is in the report.
-        let (log, talk) = match Logs::open(log) {
-            Ok(file) => (Some(log.to_owned()), Stdio::from(file)),
+        let (log, log_from, talk) = match Logs::open(log) {
+            Ok(file) => (Some(log.to_owned()), file.metadata()?.len(), Stdio::from(file)),
             Err(error) => {
                 self.board.talk(&format!("warning: {} has no log: '{}': {error}", job.name, log.display()));
-                (None, Stdio::null())
+                (None, 0, Stdio::null())
             }
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(talk).env("GST_DEBUG_NO_COLOR", "1");
@@ -147,7 +150,7 @@ impl<'a> Crew<'a> {
             let _ = say.send((row, None));
         };
         std::thread::spawn(listen);
-        Ok(Running { name: job.name.clone(), child, stdin, log, result: None, closed: false })
+        Ok(Running { name: job.name.clone(), child, stdin, log, log_from, result: None, closed: false })
     }
 
     fn hear(&mut self, row: usize, word: Option<Word>) {
@@ -180,7 +183,9 @@ impl<'a> Crew<'a> {
                     text
                 }
                 other => {
-                    row.outcome = outcome(other, status, running.log.as_deref());
+                    let log = running.log.as_deref();
+                    let said = || log.and_then(|log| last_line(log, running.log_from).ok().flatten());
+                    row.outcome = outcome(other, status, said);
                     row.text()
                 }
             };
@@ -190,8 +195,8 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// What became of an input of which no output was made.
-fn outcome(word: Option<Word>, status: ExitStatus, log: Option<&Path>) -> Outcome {
+/// What became of an input of which no output was made; `said` is what the process said last.
+fn outcome(word: Option<Word>, status: ExitStatus, said: impl FnOnce() -> Option<String>) -> Outcome {
     match word {
         Some(Word::Made) => Outcome::Skipped("somebody else made its output meanwhile".into()),
         Some(Word::Growing) => Outcome::Busy,
@@ -203,11 +208,39 @@ fn outcome(word: Option<Word>, status: ExitStatus, log: Option<&Path>) -> Outcom
                 (Some(signal), _) => format!("was ended by signal {signal}"),
                 (None, code) => format!("ended with code {}", code.unwrap_or_default()),
             };
-            let said = log.and_then(|log| std::fs::read(log).ok()).unwrap_or_default();
-            let said = String::from_utf8_lossy(&said);
-            let last = said.lines().rev().find(|line| !line.trim().is_empty());
-            let last = last.map(|line| format!(", having said: {line}")).unwrap_or_default();
+            let last = said().map(|line| format!(", having said: {line}")).unwrap_or_default();
             Outcome::Failed(format!("its process {how}{last}"))
         }
+    }
+}
+
+/// The last line of a log that is not empty, behind `from`; of a long one its end. A log may be of any length.
+fn last_line(log: &Path, from: u64) -> io::Result<Option<String>> {
+    let mut file = File::open(log)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(len.saturating_sub(LOG_END))))?;
+    let mut end = Vec::new();
+    file.take(LOG_END).read_to_end(&mut end)?;
+    let end = String::from_utf8_lossy(&end);
+    Ok(end.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_a_log_is_found_at_its_end() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let last = |text: &str, from: u64| {
+            std::fs::write(log.path(), text).unwrap();
+            last_line(log.path(), from).unwrap()
+        };
+        assert_eq!(last("one\ntwo\n \n\n", 0).as_deref(), Some("two"));
+        assert_eq!(last("of another run\n", 15), None, "it is not this one's");
+        assert_eq!(last("of another run\nmine", 15).as_deref(), Some("mine"));
+        let long = "x".repeat(10 * LOG_END as usize);
+        assert_eq!(last(&format!("{long}\nlast\n"), 0).as_deref(), Some("last"));
+        assert_eq!(last(&long, 0).unwrap().len(), LOG_END as usize, "no more than that is read");
     }
 }

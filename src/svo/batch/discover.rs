@@ -19,6 +19,8 @@ use crate::svo::segment;
 const RECORDINGS: &str = "*.svo2";
 /// The column of a table that names segments.
 const COLUMN: &[u8] = b"segment_dir";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
 /// Where inputs are looked for.
 #[derive(Debug, clap::Args)]
@@ -137,21 +139,27 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
     if table.is_dir() {
         return Err(failed(&"it is a folder"));
     }
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(table)
-        .map_err(|error| failed(&error))?;
+    let bytes = std::fs::read(table).map_err(|error| failed(&error))?;
+    // Spreadsheets put it in front of UTF-8, too.
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    if UTF_16.iter().any(|mark| text.starts_with(mark)) {
+        return Err(failed(&"it is UTF-16; save it as CSV in UTF-8"));
+    }
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text);
     let header = reader.byte_headers().map_err(|error| failed(&error))?;
+    if header.iter().all(<[u8]>::is_empty) {
+        return Err(failed(&"it is empty; its first line names the columns, of which one is 'segment_dir'"));
+    }
     let column = header.iter().position(|name| name == COLUMN).ok_or_else(|| {
         let names: Vec<_> = header.iter().map(String::from_utf8_lossy).collect();
-        failed(&format!("its first line has no column 'segment_dir', but {}", quoted(&names)))
+        let rule = if names.len() == 1 { "; columns are separated by commas" } else { "" };
+        failed(&format!("its first line has no column 'segment_dir', but {}{rule}", quoted(&names)))
     })?;
     let root = root.unwrap_or_else(|| folder_of(table));
     let mut rows = Vec::new();
     for record in reader.byte_records() {
         let record = record.map_err(|error| failed(&error))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = line_of(text, record.position().map_or(0, csv::Position::byte) as usize);
         let named = record.get(column).unwrap_or_default();
         let what = format!("{} line {line}", table.display());
         rows.push(match named {
@@ -161,9 +169,19 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
         });
     }
     if rows.is_empty() {
-        return Err(failed(&"it has no rows"));
+        return Err(failed(&"it names its columns and nothing else: there are no rows"));
     }
     Ok(once(rows.into_iter()))
+}
+
+/// The number of the line, counted from 1, on which a record begins. The reader tells where the one before ended: what is
+/// left of that line's end, and empty lines, lie between.
+fn line_of(text: &[u8], ended: usize) -> usize {
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    let between = text[ended..].iter().take_while(|byte| is_end(byte)).count();
+    let before = &text[..ended + between];
+    let ends = before.iter().zip(before[1.min(before.len())..].iter().chain([&0]));
+    1 + ends.filter(|(byte, next)| **byte == b'\n' || **byte == b'\r' && **next != b'\n').count()
 }
 
 fn quoted(names: &[std::borrow::Cow<str>]) -> String {
@@ -324,12 +342,35 @@ mod tests {
                 "ROOT/segments.csv line 9: 'ROOT/segments.csv': it is no folder",
             ]
         );
+        // Lines are an editor's, however they end, and whatever a field has in it.
+        let rows = "\u{feff}note,segment_dir\n\n\"a\nb\",s\n\n\nc,gone\n\"d\n\n\",\ne,\n";
+        for ends in ["\n", "\r\n", "\r"] {
+            let found = list(&rows.replace('\n', ends), None).unwrap();
+            let lines = [
+                "ROOT/segments.csv line 7: 'ROOT/gone'",
+                "ROOT/segments.csv line 8: its",
+                "ROOT/segments.csv line 11: its",
+            ];
+            assert_eq!((found.len(), found[0].as_str()), (4, "s"), "{ends:?}");
+            assert!(
+                found[1..].iter().zip(lines).all(|(found, line)| found.starts_with(line)),
+                "{ends:?}: {found:?}"
+            );
+        }
         assert_eq!(list("segment_dir\ns\n", Some(&root.join("other"))).unwrap(), ["other/s"]);
         let absolute = format!("segment_dir\n{}\n", root.join("s").display());
         assert_eq!(list(&absolute, Some(Path::new("/nosuch"))).unwrap(), ["s"]);
         let error = list("dir,note\ns,\n", None).unwrap_err();
-        assert!(error.contains("no column 'segment_dir', but 'dir', 'note'"), "{error}");
-        assert!(list("segment_dir\n", None).unwrap_err().contains("no rows"));
+        assert!(error.ends_with("no column 'segment_dir', but 'dir', 'note'"), "{error}");
+        let error = list("dir;segment_dir\n1;s\n", None).unwrap_err();
+        assert!(error.ends_with("but 'dir;segment_dir'; columns are separated by commas"), "{error}");
+        assert!(list("segment_dir\n", None).unwrap_err().contains("there are no rows"));
+        for empty in ["", "\u{feff}", "\n\n", " \r\n"] {
+            let error = list(empty, None).unwrap_err();
+            assert!(error.contains("it is empty") && error.contains("'segment_dir'"), "{empty:?}: {error}");
+        }
+        write(&table, b"\xff\xfes\0").unwrap();
+        assert!(listed(&table, None).unwrap_err().to_string().contains("UTF-16"));
         assert!(listed(&root.join("nosuch.csv"), None).unwrap_err().to_string().contains("No such file"));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Each recording or segment is converted by a process of this program: what crashes, or is killed since it needs too
 //! much memory, costs one output; its talk and that of its libraries goes into a log of its own; and it ends with the batch,
-//! however that ends. The process is told the same arguments as the batch and, in front of them, which input is its own.
+//! however that ends. The process has the same arguments as the batch and, in its environment, which input is its own.
 //!
 //! - [`tool`]: the commands that can be run, and what a batch has to know of them;
 //! - [`discover`]: which inputs there are;
@@ -67,8 +67,6 @@ struct Form<O: clap::Args> {
     settings: Settings,
     #[command(flatten)]
     options: O,
-    #[command(flatten)]
-    own: worker::Args,
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,9 +108,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 impl<O: clap::Args + Resolve> Form<O> {
     fn run(&self) -> Result<(), Failure> {
-        let tool = self.options.tool(self.own.threads())?;
-        match &self.own.input() {
-            Some(input) => worker::run(tool.as_ref(), input, self.own.replaces()),
+        let own = worker::Own::told();
+        let tool = self.options.tool(own.as_ref().and_then(|own| own.threads))?;
+        match own {
+            Some(own) => worker::run(tool.as_ref(), &own.input, own.replaces),
             None => batch(tool.as_ref(), &self.sources, &self.settings),
         }
     }

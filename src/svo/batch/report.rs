@@ -136,7 +136,8 @@ impl Row {
 pub struct Report {
     command: &'static str,
     mode: Mode,
-    jobs: usize,
+    /// `None`: nothing is converted.
+    jobs: Option<usize>,
     logs: Option<PathBuf>,
     elapsed: Duration,
     rows: Vec<Row>,
@@ -145,12 +146,12 @@ pub struct Report {
 impl Report {
     /// Of a batch that begins.
     pub fn new(command: &'static str, mode: Mode) -> Self {
-        Self { command, mode, jobs: 0, logs: None, elapsed: Duration::ZERO, rows: Vec::new() }
+        Self { command, mode, jobs: None, logs: None, elapsed: Duration::ZERO, rows: Vec::new() }
     }
 
     /// Conversions run, so many at once.
     pub fn runs(&mut self, jobs: usize, logs: &Logs) {
-        self.jobs = jobs;
+        self.jobs = Some(jobs);
         self.logs = Some(logs.folder().to_owned());
     }
 

@@ -5,6 +5,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -19,46 +20,39 @@ use crate::{interrupt, run, tell};
 /// From one word about progress to the next.
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
-/// What such a process is told besides the arguments of the batch.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[arg(long, hide = true, value_name = "INPUT")]
-    own_input: Option<PathBuf>,
-    #[arg(long, hide = true, requires = "own_input")]
-    own_replaces: bool,
-    #[arg(long, hide = true, requires = "own_input", value_name = "N")]
-    own_threads: Option<usize>,
+/// What such a process is told besides the arguments of the batch: in its environment, since nobody is to come across it
+/// among the flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Its input.
+    pub input: PathBuf,
+    /// It replaces what is there.
+    pub replaces: bool,
+    /// How many threads its encoder has; `None`: as many as it thinks fit.
+    pub threads: Option<usize>,
 }
 
-impl Args {
-    /// These arguments as flags.
-    pub fn flags(input: &Path, replaces: bool, threads: Option<usize>) -> Vec<std::ffi::OsString> {
-        // In one word: a name may begin with a dash.
-        let mut flag = std::ffi::OsString::from("--own-input=");
-        flag.push(input);
-        let mut flags = vec![flag];
-        if replaces {
-            flags.push("--own-replaces".into());
+const INPUT: &str = "CVMMAP_STREAMER_BATCH_INPUT";
+const REPLACES: &str = "CVMMAP_STREAMER_BATCH_REPLACES";
+const THREADS: &str = "CVMMAP_STREAMER_BATCH_THREADS";
+
+impl Own {
+    /// Tells a process.
+    pub fn tell(&self, command: &mut Command) {
+        command.env(INPUT, &self.input);
+        for (name, value) in [(REPLACES, self.replaces.then_some(1)), (THREADS, self.threads)] {
+            match value {
+                Some(value) => command.env(name, value.to_string()),
+                None => command.env_remove(name),
+            };
         }
-        if let Some(threads) = threads {
-            flags.extend(["--own-threads".into(), threads.to_string().into()]);
-        }
-        flags
     }
 
-    /// Its input; `None`: this process is the batch.
-    pub fn input(&self) -> Option<&Path> {
-        self.own_input.as_deref()
-    }
-
-    /// Whether it replaces what is there.
-    pub fn replaces(&self) -> bool {
-        self.own_replaces
-    }
-
-    /// How many threads its encoder has.
-    pub fn threads(&self) -> Option<usize> {
-        self.own_threads
+    /// What this process was told; `None`: it is the batch.
+    pub fn told() -> Option<Self> {
+        let input = std::env::var_os(INPUT)?.into();
+        let number = |name| std::env::var(name).ok()?.parse().ok();
+        Some(Self { input, replaces: number(REPLACES).is_some(), threads: number(THREADS) })
     }
 }
 
@@ -119,6 +113,10 @@ fn convert(tool: &dyn Tool, input: &Path, replaces: bool) -> Result<Word, Failur
         over.store(true, Ordering::Relaxed);
     });
     let output = tool.output(input)?;
+    // One that was not whole when the batch looked may be by now: another batch has made it.
+    if replaces && !tool.overwrites() && tool.probe(input, &output).is_ok() {
+        return Ok(Word::Made);
+    }
     let mut told: Option<Instant> = None;
     let mut events = |event| match event {
         Event::Progress { done, total } => {

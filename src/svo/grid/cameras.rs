@@ -13,14 +13,14 @@ use super::compose::{Branch, Composer, Tally};
 use super::convert::Counts;
 use super::layout::Layout;
 use super::plan::Plan;
-use crate::exit::{Exit, Failure, configuration};
+use crate::exit::{Exit, Failure};
 use crate::run::bus::Trouble;
 use crate::run::stage::Stage;
-use crate::svo::chain::{Chain, Ended, is_of, tell_damage, unreadable};
+use crate::svo::chain::{Chain, Ended, is_of, of_source, tell_damage, unreadable};
 use crate::svo::convert::{Control, Damages};
 use crate::svo::encode::{Attempt, Heard, Word};
 use crate::svo::options::Encoding;
-use crate::svo::segment::Segment;
+use crate::svo::segment::{Opened, Segment};
 
 /// Decoded frames that wait to be shown, of each camera.
 const WAITING: u32 = 2;
@@ -37,8 +37,9 @@ pub(super) struct Cameras<'a> {
 }
 
 impl<'a> Cameras<'a> {
-    pub fn new(segment: &'a Segment, plan: Plan, layout: Layout) -> Self {
-        let damages = plan.labels.iter().map(|label| Damages::of(label)).collect();
+    pub fn new(segment: &'a Segment, opened: &Opened, plan: Plan, layout: Layout) -> Self {
+        let recordings = plan.labels.iter().zip(&opened.recordings);
+        let damages = recordings.map(|(label, recording)| Damages::of(label, recording)).collect();
         let unreadable = vec![false; plan.labels.len()];
         let tallies = Arc::default();
         Self { segment, plan: Arc::new(plan), layout: Arc::new(layout), damages, unreadable, tallies }
@@ -88,18 +89,23 @@ impl<'a> Cameras<'a> {
 
     /// What a recording says is told with the name of its camera.
     fn hear(&mut self, sources: &[(usize, gst::Element)], word: Word, control: &mut Control) -> Heard {
+        let camera = |src: Option<&gst::Object>| {
+            let from = |(_, source): &&(usize, gst::Element)| src == Some(source.upcast_ref());
+            sources.iter().find(from).map(|(camera, _)| *camera)
+        };
         match word {
             Word::Element(message) => {
-                let from = |(_, source): &&(usize, gst::Element)| {
-                    message.src().is_some_and(|src| src == source.upcast_ref::<gst::Object>())
-                };
-                if let Some((camera, _)) = sources.iter().find(from) {
-                    tell_damage(message, control, &mut self.damages[*camera]);
+                if let Some(camera) = camera(message.src()) {
+                    tell_damage(message, control, &mut self.damages[camera]);
                 }
                 Heard::Noted
             }
-            // The same was told when the recording was opened, or is about frames that are shown all the same.
-            Word::Warning(_) => Heard::Noted,
+            Word::Warning(message) => {
+                if let Some(camera) = camera(message.src()) {
+                    self.damages[camera].remarks.hear(message, control);
+                }
+                Heard::Noted
+            }
             Word::Error(error) => {
                 let Some((camera, source)) = sources.iter().find(|(_, source)| is_of(error, source)) else {
                     return Heard::Noted;
@@ -108,13 +114,17 @@ impl<'a> Cameras<'a> {
                 if let Some(failure) = unreadable(error, source, &whose) {
                     return Heard::Blamed(failure);
                 }
-                let why = Trouble::of(error).with_cause();
+                let trouble = Trouble::of(error);
+                let why = match error.error().matches(gst::StreamError::Failed) {
+                    true => trouble.with_cause(),
+                    false => trouble.text,
+                };
                 if !error.error().matches(gst::StreamError::Decode) {
-                    return Heard::Blamed(configuration(format!("{whose}: {why}")));
+                    return Heard::Blamed(of_source(error, &whose, &why));
                 }
                 // It ends without a frame; the others may have some.
                 if !std::mem::replace(&mut self.unreadable[*camera], true) {
-                    control.notice(format!("warning: {}: {why}", self.plan.labels[*camera]));
+                    self.damages[*camera].warn(control, &why);
                 }
                 Heard::Forgiven
             }

@@ -184,11 +184,13 @@ pub fn convert(
             scanned: tell_how_it_was_found(&opened.recordings[n], &format!("{}: ", camera.label), control),
         })
         .collect();
-    drop(opened);
+    segment.renamed().into_iter().for_each(|told| control.notice(told));
     control.check()?;
     let (groups, asked) = (plan.all, plan.asked.start..=plan.asked.end - 1);
     let unix_ns = [0, plan.groups.len() - 1].map(|n| plan.groups[n].time_ns);
-    let all = Cameras::new(segment, plan, layout.clone());
+    let all = Cameras::new(segment, &opened, plan, layout.clone());
+    // The pipelines open them for themselves.
+    drop(opened);
     let (frames, encoder, counts) =
         write(all, grid, claimed.file(), control).map_err(|why| why.of(output))?;
     control.check()?;

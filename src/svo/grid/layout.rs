@@ -43,13 +43,12 @@ impl Layout {
     /// The flag, its value and the rule.
     pub fn new(sizes: &[(u32, u32)], scale: f64, columns: Option<u32>) -> Result<Self, String> {
         let count = sizes.len() as u32;
-        if let Some(columns) = columns.filter(|columns| !(1..=count).contains(columns)) {
-            return Err(format!("--columns {columns}: it is 1 to {count}, one for each camera"));
-        }
         let columns = columns.unwrap_or(match count {
             0..=3 => count,
             more => f64::from(more).sqrt().ceil() as u32,
         });
+        // A column without a picture says nothing, and in a batch segments have more cameras and fewer.
+        let columns = columns.clamp(1, count.max(1));
         let rows = count.div_ceil(columns);
         let even = |side: u32| (f64::from(side) * scale).round().min(f64::from(u32::MAX)) as u32 & !1;
         let scaled: Vec<_> = sizes.iter().map(|&(width, height)| (even(width), even(height))).collect();
@@ -112,6 +111,9 @@ mod tests {
         assert_eq!((five.columns, five.rows, five.has_gaps()), (3, 2, true));
         assert_eq!(Layout::new(&[(640, 360); 7], 1.0, None).unwrap().columns, 3);
         assert_eq!(Layout::new(&[(640, 360); 4], 1.0, Some(1)).unwrap().size(), (640, 1440));
+        // No column stays empty.
+        let two = Layout::new(&[(640, 360); 2], 0.5, Some(3)).unwrap();
+        assert_eq!((two.columns, two.rows, two.size(), two.has_gaps()), (2, 1, (640, 180), false));
     }
 
     #[test]
@@ -123,11 +125,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_picture_is_told() {
-        let error = |scale, columns| Layout::new(&[(640, 360); 4], scale, columns).unwrap_err();
-        assert!(error(0.02, None).contains("--tile-scale 0.02: a picture of 640x360 becomes 12x6"));
-        assert!(error(100.0, None).contains("128000x72000") && error(1e300, None).contains("--tile-scale"));
-        assert!(error(0.5, Some(5)).contains("--columns 5: it is 1 to 4"));
-        assert!(error(0.5, Some(0)).contains("--columns 0"));
+        let error = |scale| Layout::new(&[(640, 360); 4], scale, None).unwrap_err();
+        assert!(error(0.02).contains("--tile-scale 0.02: a picture of 640x360 becomes 12x6"));
+        assert!(error(100.0).contains("128000x72000") && error(1e300).contains("--tile-scale"));
     }
 
     proptest! {

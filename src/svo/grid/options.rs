@@ -18,8 +18,8 @@ pub struct Options {
     /// Size of a tile against that of the left view
     #[arg(long, value_name = "F", default_value_t = 0.5, allow_negative_numbers = true)]
     tile_scale: f64,
-    /// Tiles in a row [default: 2 of four cameras, all of fewer]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    /// Tiles in a row, or as many as there are cameras where that is less [default: 2 of four cameras, all of fewer]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     columns: Option<u32>,
     /// A frame is no further than this from the time of its group [default: one interval of the slowest camera]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
@@ -128,6 +128,7 @@ mod tests {
             "--sync-tolerance-ms -1",
             "--sync-tolerance-ms nan",
             "--columns -2",
+            "--columns 0",
             "--start-frame 5 --end-frame 4",
         ] {
             let error = resolved(line).expect_err(line);

@@ -9,6 +9,7 @@ use svo2::group::{self, Group, Track};
 
 use super::options::Grid;
 use crate::exit::{Failure, configuration};
+use crate::svo::segment::no_frame_in_common;
 
 /// The groups that become pictures.
 #[derive(Debug, Clone)]
@@ -41,10 +42,7 @@ impl Plan {
         let mut found = group::nearest(tracks, grid.tolerance_ns).ok_or_else(never)?;
         let all = found.groups.len();
         if all == 0 {
-            let label = &labels[found.slowest];
-            return Err(configuration(format!(
-                "segment '{name}': {label} has no frame in the time in which all cameras run"
-            )));
+            return Err(no_frame_in_common(name, &labels[found.slowest]));
         }
         let told = |count, last| format!("segment '{name}' has {count} synced groups, 0 to {last}");
         let range = grid.frames.within_all(all, told)?;

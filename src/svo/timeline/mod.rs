@@ -34,7 +34,7 @@ pub struct Args {
     /// The picture, SVG [default: SEGMENT_timeline.svg in the folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Frames of one group are no further apart, in ms [default: one interval of the slowest camera]
+    /// A frame is no further than this from the time of its group, in ms [default: one interval of the slowest camera]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     sync_tolerance_ms: Option<f64>,
     /// Replace a file that has the output's name

@@ -59,7 +59,7 @@ impl Way {
 }
 
 /// Converts a segment. The output gets its name when it is whole. Where the conversion is interrupted, what was written is
-/// made readable and stays as `NAME.part`; whatever else happens, nothing stays behind.
+/// made readable and stays as `NAME.interrupted`; whatever else happens, nothing stays behind.
 ///
 /// # Errors
 /// A [`Failure`] that names the flag, the value and the rule.
@@ -126,6 +126,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// Tells what is out of the ordinary; returns why each recording was read without its index.
     fn tell(&self, control: &mut Control) -> Vec<Option<String>> {
+        self.segment.renamed().into_iter().for_each(|told| control.notice(told));
         let mut scanned = Vec::new();
         for ((camera, recording), way) in
             self.segment.cameras.iter().zip(&self.opened.recordings).zip(&self.ways)
@@ -144,7 +145,10 @@ impl Job<'_> {
 
     fn run(&self, control: &mut Control) -> Result<Written, Wrong> {
         let cameras = &self.segment.cameras;
-        let mut damages: Vec<Damages> = cameras.iter().map(|camera| Damages::of(&camera.label)).collect();
+        let recordings = &self.opened.recordings;
+        let damages = cameras.iter().zip(recordings);
+        let mut damages: Vec<Damages> =
+            damages.map(|(camera, recording)| Damages::of(&camera.label, recording)).collect();
         let (mut written, encoder) = if self.ways.iter().any(Way::encodes) {
             let encoding = &self.conversion.encoding;
             let (written, factory) = first_that_works(encoding, control, |factory, last, control| {
@@ -158,7 +162,11 @@ impl Job<'_> {
             })?;
             (written, None)
         };
-        for ((camera, damages), way) in written.cameras.iter_mut().zip(damages).zip(&self.ways) {
+        let read = damages.into_iter().zip(recordings);
+        for ((camera, (mut damages, recording)), way) in written.cameras.iter_mut().zip(read).zip(&self.ways)
+        {
+            // What the pipelines came across was told; this was read here.
+            damages.remarks.tell_all(control, recording);
             camera.damaged = damages.close(control);
             camera.encoder = encoder.clone().filter(|_| way.encodes());
         }

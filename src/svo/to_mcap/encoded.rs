@@ -87,7 +87,7 @@ impl Encoded {
 
     /// Tells of damage that was found meanwhile.
     fn listen(&self, control: &mut Control, damages: &mut Damages) -> Result<(), Ended> {
-        let kinds = [gst::MessageType::Error, gst::MessageType::Element];
+        let kinds = [gst::MessageType::Error, gst::MessageType::Element, gst::MessageType::Warning];
         while let Some(message) = self.bus().pop_filtered(&kinds) {
             match message.view() {
                 // It ends without a frame; the other cameras may have some.
@@ -95,10 +95,11 @@ impl Encoded {
                     if is_of(error, self.chain.source())
                         && error.error().matches(gst::StreamError::Decode) =>
                 {
-                    control.notice(format!("warning: {}", Trouble::of(error).text));
+                    damages.warn(control, &Trouble::of(error).text);
                 }
                 gst::MessageView::Error(error) => return Err(self.chain.judge(error, self.begun)),
                 gst::MessageView::Element(element) => tell_damage(element, control, damages),
+                gst::MessageView::Warning(warning) => damages.remarks.hear(warning, control),
                 _ => (),
             }
         }

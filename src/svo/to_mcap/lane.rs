@@ -20,6 +20,9 @@ use crate::mcap::{Channel, Picture, Writer, timestamp};
 use crate::svo::chain::Ended;
 use crate::svo::convert::{Control, Damages};
 
+/// A sample that says that it was taken later than that behind the index's time does not hold up those behind it.
+const AHEAD_NS: u64 = 1_000_000_000;
+
 /// What a camera has, and what it is called.
 pub(in crate::svo) struct Lane<'a> {
     label: &'a str,
@@ -172,7 +175,8 @@ pub(in crate::svo) struct Samples {
     reader: SensorReader,
     /// Those that were not read yet.
     numbers: Range<usize>,
-    next: Option<Sample>,
+    /// When it is its turn, in ns since 1970.
+    next: Option<(u64, Sample)>,
     channel: Option<Channel>,
     written: u64,
     unreadable: u64,
@@ -222,7 +226,10 @@ impl Samples {
             && let Some(number) = self.numbers.next()
         {
             match self.reader.sample(number) {
-                Ok(sample) => self.next = Some(sample),
+                Ok(sample) => {
+                    let latest = self.reader.time_ns(number).saturating_add(AHEAD_NS);
+                    self.next = Some((sample.unix_ns.min(latest), sample));
+                }
                 Err(why) => {
                     if self.unreadable == 0 {
                         self.why = why;
@@ -234,11 +241,11 @@ impl Samples {
     }
 
     fn next_ns(&self) -> Option<u64> {
-        self.next.as_ref().map(|sample| sample.unix_ns)
+        self.next.as_ref().map(|(turn, _)| *turn)
     }
 
     fn write<W: Write>(&mut self, label: &str, writer: &mut Writer<W>) -> io::Result<()> {
-        let Some(sample) = self.next.take() else { return Ok(()) };
+        let Some((_, sample)) = self.next.take() else { return Ok(()) };
         let channel = match &mut self.channel {
             Some(channel) => channel,
             none => none.insert(writer.add_messages::<Imu>(&format!("/{label}/{}", self.name))?),

@@ -76,7 +76,7 @@ impl Args {
 /// What the file is called behind the name of its segment.
 pub const SUFFIX: &str = ".mcap";
 
-/// Converts; SIGINT and SIGTERM end it, and what is written by then stays as `NAME.mcap.part`.
+/// Converts; SIGINT and SIGTERM end it, and what is written by then stays as `NAME.mcap.interrupted`.
 ///
 /// # Errors
 /// A [`Failure`] whose exit code says what went wrong.

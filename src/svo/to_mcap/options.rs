@@ -76,7 +76,7 @@ pub struct Options {
     /// How frames of several cameras are put together [default: nearest]
     #[arg(long, alias = "bundle-policy", value_enum)]
     policy: Option<Policy>,
-    /// How far apart frames of one group may be [default: of nearest, an interval of the slowest camera; of strict, half of one]
+    /// How far a frame may be from the time of its group, with --policy strict from any other of it [default: an interval of the slowest camera, of strict half of one]
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     sync_tolerance_ms: Option<f64>,
     /// Which frames of several cameras, with --policy copy [default: common]

@@ -9,7 +9,7 @@ use svo2::group::{self, Group, Groups, Track};
 
 use super::options::{Conversion, Policy};
 use crate::exit::{Failure, configuration};
-use crate::svo::segment::{Opened, Segment};
+use crate::svo::segment::{Opened, Segment, no_frame_in_common};
 
 /// All of it.
 #[derive(Debug)]
@@ -125,23 +125,23 @@ impl Plan {
     ) -> Result<Self, Failure> {
         let tracks = opened.tracks();
         opened.window(segment)?;
-        let tolerance = conversion.tolerance_ns;
-        let made = match policy {
+        let given = conversion.tolerance_ns;
+        // Frames of cameras that are not triggered together are up to half an interval apart.
+        let half = || group::interval_ns(&tracks).map_or(u64::MAX, |interval| interval / 2);
+        let (made, tolerance) = match policy {
             Policy::Strict => {
-                // Frames of cameras that are not triggered together are up to half an interval apart.
-                let half = group::interval_ns(&tracks).map_or(u64::MAX, |interval| interval / 2);
-                group::strict(&tracks, tolerance.unwrap_or(half))
+                let tolerance = given.unwrap_or_else(half);
+                (group::strict(&tracks, tolerance), Some(tolerance))
             }
-            _ => group::nearest(&tracks, tolerance.unwrap_or(u64::MAX)),
+            _ => (group::nearest(&tracks, given.unwrap_or(u64::MAX)), None),
         };
-        let Groups { mut groups, .. } = made.expect("they have a common window");
+        let Groups { mut groups, slowest, .. } = made.expect("they have a common window");
         let count = groups.len();
         if count == 0 {
-            return Err(configuration(format!(
-                "segment '{}': there is no group with a frame of every camera within the tolerance; \
-                 a larger --sync-tolerance-ms, or --policy nearest, may have some",
-                segment.name
-            )));
+            return Err(match tolerance {
+                Some(tolerance) => no_strict_group(segment, &tracks, tolerance, given.is_some()),
+                None => no_frame_in_common(&segment.name, &segment.cameras[slowest].label),
+            });
         }
         let told = |count, last| format!("there are {count} groups of frames, 0 to {last}");
         let range = conversion.frames.within_all(count, told)?;
@@ -151,4 +151,25 @@ impl Plan {
         let cameras = tracks.iter().enumerate().map(share).collect();
         Ok(Self { cameras, bundles: Some(Bundles { policy, first_index: *range.start(), groups, count }) })
     }
+}
+
+/// No group has a frame of every camera within the tolerance: what it was, and which one has.
+fn no_strict_group(segment: &Segment, tracks: &[Track], tolerance_ns: u64, is_given: bool) -> Failure {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    // A tolerance that is given has to be no less, whatever is cut off behind the comma.
+    let at_least = |ns: u64| ns.div_ceil(1000) as f64 / 1e3;
+    let default = if is_given { "" } else { ", half an interval of the slowest camera" };
+    let way_out = match group::least_spread(tracks) {
+        Some(apart) => format!(
+            "the nearest are {} ms apart: --sync-tolerance-ms {} has some, or --policy nearest",
+            ms(apart),
+            at_least(apart)
+        ),
+        None => "whatever the tolerance: --policy nearest has groups in which cameras are missing".to_owned(),
+    };
+    configuration(format!(
+        "segment '{}': there is no group with frames of all cameras within --sync-tolerance-ms {}{default}; {way_out}",
+        segment.name,
+        ms(tolerance_ns)
+    ))
 }

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use mcap::Summary;
-use mcap::records::{ChunkIndex, op};
+use mcap::records::{ChunkIndex, Record, op};
+use mcap::sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOptions};
 use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader, SummaryReaderOptions};
 
 /// Records of the summary beyond this are taken for damage.
@@ -20,6 +22,10 @@ const BUNDLE: &str = "/bundle";
 const VIDEO: &str = "foxglove.CompressedVideo";
 /// Opcode and length in front of every record.
 const RECORD_HEAD: u64 = 1 + 8;
+/// Bytes of the record behind the data, whose body is a checksum.
+const DATA_END: u64 = RECORD_HEAD + 4;
+/// Bytes of the footer, whose body is two offsets and a checksum.
+const FOOTER: u64 = RECORD_HEAD + 8 + 8 + 4;
 
 /// What the topic of groups has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub enum Groups {
     Some,
 }
 
-/// Looks at what the file says of itself, and at its last chunk.
+/// Looks at what the file says of itself, and reads its last chunk.
 ///
 /// # Errors
 /// What is wrong with the file.
@@ -55,8 +61,45 @@ pub fn check(path: &Path, groups: Groups) -> Result<(), String> {
             format!("it has no footer and summary that can be read: it was not finished ({error})")
         })?
         .ok_or("it has no summary")?;
+    check_summary(&file, len)?;
     check_chunks(&file, len, &summary.chunk_indexes)?;
     check_counts(&summary, groups)
+}
+
+/// Compares the checksum of the summary, which stands behind the end of the data.
+fn check_summary(file: &File, len: u64) -> Result<(), String> {
+    let mut footer = [0; FOOTER as usize];
+    let read = len.checked_sub(FOOTER + mcap::MAGIC.len() as u64).ok_or("it is too short for a footer")?;
+    file.read_exact_at(&mut footer, read).map_err(|error| format!("its footer: {error}"))?;
+    let footer = mcap::parse_record(op::FOOTER, &footer[RECORD_HEAD as usize..]);
+    let Ok(Record::Footer(footer)) = footer else { return Err("its footer cannot be read".into()) };
+    let from = footer.summary_start.saturating_sub(DATA_END);
+    let options = LinearReaderOptions::default().with_validate_summary_section_crc(true);
+    walk(file, from..len, options, |_| ())
+        .map_err(|why| format!("its summary is not as it was written: {why}"))
+}
+
+/// Reads a part of the file that begins and ends with a record, or at its end; tells what each of them is.
+fn walk(
+    file: &File,
+    part: Range<u64>,
+    options: LinearReaderOptions,
+    mut record: impl FnMut(u8),
+) -> Result<(), String> {
+    let options = options.with_skip_start_magic(true).with_record_length_limit(MAX_RECORD);
+    let (mut reader, mut at) = (LinearReader::new_with_options(options), part.start);
+    while let Some(event) = reader.next_event() {
+        match event.map_err(|error| error.to_string())? {
+            LinearReadEvent::Record { opcode, .. } => record(opcode),
+            LinearReadEvent::ReadRequest(need) => {
+                let need = need.min(part.end.saturating_sub(at) as usize);
+                let read = file.read_at(reader.insert(need), at).map_err(|error| error.to_string())?;
+                reader.notify_read(read);
+                at += read as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn summary(file: &mut File, len: u64) -> Result<Option<Summary>, String> {
@@ -78,6 +121,13 @@ fn summary(file: &mut File, len: u64) -> Result<Option<Summary>, String> {
 
 fn check_chunks(file: &File, len: u64, chunks: &[ChunkIndex]) -> Result<(), String> {
     for chunk in chunks {
+        // One that has channels alone has no times.
+        if chunk.message_index_offsets.is_empty() && chunk.message_end_time > 0 {
+            return Err(format!(
+                "its chunk at byte {} has no index of its messages",
+                chunk.chunk_start_offset
+            ));
+        }
         let end = chunk.chunk_start_offset.checked_add(chunk.chunk_length);
         let end = end.and_then(|end| end.checked_add(chunk.message_index_length));
         if end.is_none_or(|end| end > len) {
@@ -93,7 +143,17 @@ fn check_chunks(file: &File, len: u64, chunks: &[ChunkIndex]) -> Result<(), Stri
     if opcode != op::CHUNK || u64::from_le_bytes(length).checked_add(RECORD_HEAD) != Some(last.chunk_length) {
         return Err(format!("at byte {} is not the chunk that its summary says", last.chunk_start_offset));
     }
-    Ok(())
+    // That is what a power cut takes, if anything.
+    let part =
+        last.chunk_start_offset..last.chunk_start_offset + last.chunk_length + last.message_index_length;
+    let options = LinearReaderOptions::default().with_skip_end_magic(true).with_validate_chunk_crcs(true);
+    let mut indexes = 0;
+    walk(file, part, options, |opcode| indexes += usize::from(opcode == op::MESSAGE_INDEX))
+        .map_err(|why| format!("its last chunk is not as it was written: {why}"))?;
+    match indexes == last.message_index_offsets.len() {
+        true => Ok(()),
+        false => Err("behind its last chunk are not the indexes that its summary says".into()),
+    }
 }
 
 fn check_counts(summary: &Summary, wanted: Groups) -> Result<(), String> {
@@ -202,6 +262,17 @@ mod tests {
         std::fs::write(file.path(), zeros).unwrap();
         let error = check(file.path(), Groups::Each).unwrap_err();
         assert!(error.contains("not the chunk"), "{error}");
+        // What was never written, or was changed since: in the last chunk, in its indexes, in the summary.
+        let chunk =
+            told.chunk_indexes.iter().find(|chunk| chunk.chunk_start_offset as usize == last).unwrap();
+        let index = last + chunk.chunk_length as usize;
+        let summary = index + chunk.message_index_length as usize + DATA_END as usize;
+        for (at, part) in [(index - 30, "last chunk"), (index, "last chunk"), (summary + 40, "summary")] {
+            let changed = [&whole[..at], &[!whole[at]], &whole[at + 1..]].concat();
+            std::fs::write(file.path(), changed).unwrap();
+            let error = check(file.path(), Groups::Each).unwrap_err();
+            assert!(error.contains(part), "{at}: {error}");
+        }
         std::fs::write(file.path(), [&whole[..100], &whole[300..]].concat()).unwrap();
         assert!(check(file.path(), Groups::Each).is_err());
         std::fs::write(file.path(), "no MCAP at all").unwrap();
