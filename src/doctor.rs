@@ -160,7 +160,7 @@ impl Found {
             Needs::Gpu if self.gpus().is_empty() => (false, "no GPU: software encodes"),
             Needs::Gpu => (true, "if GStreamer has nvh264enc, nvh265enc"),
             Needs::Sdk if self.sdk_problem().is_some() => (false, "no ZED SDK that is usable"),
-            Needs::Sdk => (true, "the ZED SDK is usable"),
+            Needs::Sdk => (false, "the ZED SDK is usable, and this version does not use it yet"),
         };
         json!({ "commands": want.commands, "what": want.what, "possible": possible, "because": because })
     }
