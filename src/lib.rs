@@ -10,6 +10,7 @@
 //! - [`run`]: RTP and RTMP from one encoder;
 //! - [`control`]: a producer's control plane over NATS, for people;
 //! - [`discover`]: which producers there are;
+//! - [`doctor`]: what of this machine is usable;
 //! - [`record`]: recordings of what `run` encodes, on request;
 //! - [`mcap`]: MCAP files of cameras;
 //! - [`mp4`]: MP4 files;
@@ -26,6 +27,7 @@
 
 pub mod control;
 pub mod discover;
+pub mod doctor;
 pub mod exit;
 pub mod inspect;
 pub mod interrupt;

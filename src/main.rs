@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cvmmap_streamer::receive::{rtmp, rtp};
-use cvmmap_streamer::{control, discover, exit::Failure, inspect, run, sim, smoke, suite, svo, tell};
+use cvmmap_streamer::{control, discover, doctor, exit::Failure, inspect, run, sim, smoke, suite, svo, tell};
 
 /// cv-mmap video for GStreamer: stream it, receive and check streams, simulate and inspect producers; ZED recordings to MP4 and MCAP.
 #[derive(Parser)]
@@ -28,6 +28,7 @@ enum Command {
     SvoToMcap(Box<svo::to_mcap::Args>),
     Batch(svo::batch::Args),
     Timeline(svo::timeline::Args),
+    Doctor(doctor::Args),
     RtpReceive(rtp::Args),
     RtmpReceive(rtmp::Args),
     Smoke(smoke::Args),
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::SvoToMcap(args) => svo::to_mcap::run(&args),
         Command::Batch(args) => svo::batch::run(&args),
         Command::Timeline(args) => svo::timeline::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::RtpReceive(args) => rtp::run(args),
         Command::RtmpReceive(args) => rtmp::run(args),
         Command::Smoke(args) => smoke::run(&args),

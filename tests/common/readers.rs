@@ -2,8 +2,9 @@
 
 //! Who judges our files: readers that share no code with their writers, and what they say.
 
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -160,4 +161,15 @@ pub fn opencv(
     let python = self::folder().join("venv/bin/python");
     let size = [width, height].map(|length| length.to_string());
     json(Command::new(python).arg(script("rectify.py")).arg(conf).arg(resolution).args(size).arg(folder))
+}
+
+/// What the coder in tests/readers/rvl.py makes of depth or of RVL.
+pub fn rvl(args: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut given = tempfile::tempfile().unwrap();
+    given.write_all(input).unwrap();
+    given.rewind().unwrap();
+    let python = folder().join("venv/bin/python");
+    let output = run(Command::new(python).arg(script("rvl.py")).args(args).stdin(Stdio::from(given)));
+    assert!(output.status.success(), "{args:?}: {}\n{}", output.status, text(&output.stderr));
+    output.stdout
 }

@@ -10,6 +10,7 @@
 //! - [`nal`]: what the bitstream says of itself;
 //! - [`sets`]: parameter sets with every key frame;
 //! - [`sample`]: access units as MP4 has them;
+//! - [`rvl`]: depth pictures as bytes, without loss;
 //! - [`words`]: frames and their numbers as messages have them;
 //! - [`Writer`]: synthetic recordings.
 //!
@@ -45,6 +46,7 @@ pub mod nal;
 mod reader;
 mod recording;
 pub mod rectify;
+pub mod rvl;
 pub mod sample;
 pub mod sensors;
 pub mod sets;
