@@ -202,7 +202,11 @@ impl Iterator for Reading {
         };
         self.joins = true;
         while self.frames.start < self.frames.end && !is_key(&mut self.reader, self.frames.start) {
-            self.frames.start += 1;
+            // What the system does not read ends the conversion.
+            self.frames.start = match self.recording.read_error() {
+                None => self.frames.start + 1,
+                Some(_) => self.frames.end,
+            };
         }
         Some(Piece::Damaged(frame as u64..=self.frames.start as u64 - 1, why))
     }
