@@ -188,11 +188,11 @@ mod tests {
     use super::*;
 
     /// A pipe takes 64 KiB, and the rest when it is read: a disk that is slow, or stands still.
-    fn into_a_pipe() -> (Muxer, std::io::PipeReader) {
+    fn into_a_pipe(layout: Layout) -> (Muxer, std::io::PipeReader) {
         gst::init().unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        let muxer = Muxer::new(file, Layout::Fragmented).unwrap();
+        let muxer = Muxer::new(file, layout).unwrap();
         let caps = "video/x-h264,stream-format=avc,alignment=au,width=64,height=64,framerate=30/1,codec_data=(buffer)014d001effe1000467640001010001680";
         muxer.begin(&format!("{caps}0").parse().unwrap());
         for frame in 0..4 {
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_end_is_waited_for_as_long_as_somebody_has_patience() {
-        let (muxer, reader) = into_a_pipe();
+        let (muxer, reader) = into_a_pipe(Layout::Fragmented);
         let (mut asked, mut drain) = (0, None);
         let finished = muxer.finish(|| {
             asked += 1;
@@ -224,13 +224,29 @@ mod tests {
 
     #[test]
     fn who_loses_patience_is_told_so() {
-        let (muxer, _reader) = into_a_pipe();
-        let mut asked = 0;
-        let finished = muxer.finish(|| {
-            asked += 1;
-            asked < 3
-        });
-        assert!(finished.unwrap_err().contains("the end of the file was not written"));
-        assert_eq!(asked, 3);
+        for layout in [Layout::Fragmented, Layout::Whole] {
+            let (muxer, _reader) = into_a_pipe(layout);
+            let mut asked = 0;
+            let finished = muxer.finish(|| {
+                asked += 1;
+                asked < 3
+            });
+            assert!(finished.unwrap_err().contains("the end of the file was not written"));
+            assert_eq!(asked, 3, "{layout:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_whoever_waits_for_it() {
+        let (muxer, reader) = into_a_pipe(Layout::Whole);
+        drop(reader);
+        let error = muxer.finish(|| true).unwrap_err();
+        assert!(error.contains("Broken pipe"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_given_up_is_not_waited_for() {
+        let (muxer, _reader) = into_a_pipe(Layout::Whole);
+        drop(muxer);
     }
 }

@@ -20,8 +20,8 @@ use crate::tell;
 
 /// What a file is called until it is whole: behind its name.
 const PART: &str = ".part";
-/// What a file is called that was ended before it was whole, and can be read all the same. Only who has claimed the name
-/// makes one, or removes it; a `NAME.part` may be a recording of somebody else, who writes it right now.
+/// What a file is called that was ended before it was whole, and can be read all the same. Only who has, or had, claimed
+/// the name makes one, or removes it; a `NAME.part` may be a recording of somebody else, who writes it right now.
 const INTERRUPTED: &str = ".interrupted";
 
 /// What becomes of a file that was not finished.
@@ -332,11 +332,20 @@ impl Claimed {
             Existing::Replaced => self.place.replace_name(),
         }?;
         self.published = true;
-        // Nobody wants what an earlier one left any more.
-        let _ = rustix::fs::unlinkat(&self.place.folder, self.interrupted(), AtFlags::empty());
         if disk == Disk::Waited {
             self.place.keep_name();
         }
+        Ok(bytes)
+    }
+
+    /// As [`publish`](Self::publish); what an earlier one [left](Self::leave) goes, which nobody wants any more.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn publish_for_interrupted(self, disk: Disk) -> io::Result<u64> {
+        let (place, left) = (self.place.clone(), self.interrupted());
+        let bytes = self.publish(disk)?;
+        let _ = rustix::fs::unlinkat(&place.folder, left, AtFlags::empty());
         Ok(bytes)
     }
 
@@ -348,19 +357,20 @@ impl Claimed {
     }
 
     /// Leaves it visibly unfinished, as `NAME.interrupted`, for somebody who may want what is in it; a former one of that
-    /// name goes. Returns its path and its size.
+    /// name goes. Where it cannot be called so, it stays as it is called. Returns its path and its size.
     ///
     /// # Errors
     /// What the system says.
     pub fn leave(mut self) -> io::Result<(PathBuf, u64)> {
         self.file.sync_all()?;
         let bytes = self.file.metadata()?.len();
-        let Place { folder, path, .. } = &self.place;
-        let kept = self.interrupted();
-        rustix::fs::renameat(folder, self.place.part(), folder, &kept)?;
-        let path = path.with_file_name(kept);
         self.published = true;
-        Ok((path, bytes))
+        let Place { folder, path, .. } = &self.place;
+        let (part, mut kept) = (self.place.part(), self.interrupted());
+        if rustix::fs::renameat(folder, &part, folder, &kept).is_err() {
+            kept = part;
+        }
+        Ok((path.with_file_name(kept), bytes))
     }
 }
 

@@ -141,8 +141,8 @@ pub fn strict(tracks: &[Track<'_>], tolerance_ns: u64) -> Option<Groups> {
 /// Tolerances that are tried.
 const TRIED: usize = 8;
 
-/// How far apart the frames of complete groups are at least, in ns: a tolerance at which [`strict`] finds some. `None`
-/// where no group has a frame of every camera, or none is found so.
+/// A tolerance, in ns, at which [`strict`] finds groups, and hardly ever does at a smaller one. `None` where no group has a
+/// frame of every camera.
 pub fn least_spread(tracks: &[Track<'_>]) -> Option<u64> {
     let spread = |group: &Group| {
         let frames = group.members.iter().zip(tracks);
@@ -154,9 +154,11 @@ pub fn least_spread(tracks: &[Track<'_>]) -> Option<u64> {
     spreads.sort_unstable();
     spreads.dedup();
     // With less tolerance, a frame may go to another group, which other cameras are not in. The first is nearly always it.
+    let largest = spreads.last().copied();
     spreads
         .into_iter()
         .take(TRIED)
+        .chain(largest)
         .find(|&spread| strict(tracks, spread).is_some_and(|found| !found.groups.is_empty()))
 }
 

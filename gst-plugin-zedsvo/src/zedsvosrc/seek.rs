@@ -120,6 +120,7 @@ impl Seek {
             let mut out = session.out.lock().unwrap();
             out.segment = segment;
             out.seqnum = self.seqnum;
+            out.late_until = None;
             out.segment_due = true;
             out.shown = None;
             out.reverse = self.rate < 0.;
@@ -235,7 +236,10 @@ impl ZedSvoSrc {
     /// Tells the decoder what downstream says of being late, in the times inside.
     fn qos(&self, pad: &gst::GhostPad, qos: &gst::event::Qos) -> bool {
         let Some(session) = self.session() else { return false };
-        let segment = session.out.lock().unwrap().segment.clone();
+        let (segment, seqnum) = {
+            let out = session.out.lock().unwrap();
+            (out.segment.clone(), out.seqnum)
+        };
         let (kind, proportion, diff, timestamp) = qos.get();
         // What is late of a segment that a seek has ended is late no more.
         if segment.rate() <= 0. || session.encoded || session.pending.lock().unwrap().is_some() {
@@ -250,7 +254,7 @@ impl ZedSvoSrc {
             .saturating_add(gst::ClockTime::SECOND);
         let until = (diff > 0).then(|| inner.saturating_add(margin));
         let late = |until: Option<gst::ClockTime>| {
-            until.into_iter().for_each(|until| session.out.lock().unwrap().late(until));
+            until.into_iter().for_each(|until| session.out.lock().unwrap().late(until, seqnum));
         };
         // From the moment on that it hears of it; and again, since it may have been flushed just before.
         late(until);

@@ -68,9 +68,11 @@ pub(super) struct Out {
 }
 
 impl Out {
-    /// Downstream is late, and the decoder is to be told, or was.
-    pub fn late(&mut self, until: gst::ClockTime) {
-        self.late_until = self.late_until.max(Some(until));
+    /// Downstream is late for a segment, and the decoder is to be told, or was.
+    pub fn late(&mut self, until: gst::ClockTime, seqnum: gst::Seqnum) {
+        if seqnum == self.seqnum {
+            self.late_until = self.late_until.max(Some(until));
+        }
     }
 
     /// Downstream is late no more, and the decoder knows: it leaves out none of the frames that have still to go in.

@@ -147,7 +147,7 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
     }
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text);
     let header = reader.byte_headers().map_err(|error| failed(&error))?;
-    if header.iter().all(<[u8]>::is_empty) {
+    if header.len() <= 1 && header.iter().all(<[u8]>::is_empty) {
         return Err(failed(&"it is empty; its first line names the columns, of which one is 'segment_dir'"));
     }
     let column = header.iter().position(|name| name == COLUMN).ok_or_else(|| {
@@ -157,9 +157,10 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
     })?;
     let root = root.unwrap_or_else(|| folder_of(table));
     let mut rows = Vec::new();
+    let mut lines = Lines::new(text);
     for record in reader.byte_records() {
         let record = record.map_err(|error| failed(&error))?;
-        let line = line_of(text, record.position().map_or(0, csv::Position::byte) as usize);
+        let line = lines.of(record.position().map_or(0, csv::Position::byte) as usize);
         let named = record.get(column).unwrap_or_default();
         let what = format!("{} line {line}", table.display());
         rows.push(match named {
@@ -174,14 +175,33 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
     Ok(once(rows.into_iter()))
 }
 
-/// The number of the line, counted from 1, on which a record begins. The reader tells where the one before ended: what is
-/// left of that line's end, and empty lines, lie between.
-fn line_of(text: &[u8], ended: usize) -> usize {
-    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    let between = text[ended..].iter().take_while(|byte| is_end(byte)).count();
-    let before = &text[..ended + between];
-    let ends = before.iter().zip(before[1.min(before.len())..].iter().chain([&0]));
-    1 + ends.filter(|(byte, next)| **byte == b'\n' || **byte == b'\r' && **next != b'\n').count()
+/// Counts the lines of a table up to its records.
+struct Lines<'a> {
+    text: &'a [u8],
+    /// Up to here they were counted.
+    at: usize,
+    ended: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, ended: 0 }
+    }
+
+    /// The number of the line, counted from 1, on which a record begins, of records in their order. The reader tells where
+    /// the one before ended: what is left of that line's end, and empty lines, lie between.
+    fn of(&mut self, before: usize) -> usize {
+        let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let begins = before + self.text[before..].iter().take_while(|byte| is_end(byte)).count();
+        let ends = |at: &usize| match self.text[*at] {
+            b'\n' => true,
+            b'\r' => self.text.get(at + 1) != Some(&b'\n'),
+            _ => false,
+        };
+        self.ended += (self.at..begins).filter(ends).count();
+        self.at = begins;
+        1 + self.ended
+    }
 }
 
 fn quoted(names: &[std::borrow::Cow<str>]) -> String {

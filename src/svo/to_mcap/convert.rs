@@ -103,7 +103,7 @@ pub fn convert(
         ));
     }
     let disk = if encodes { Disk::Waited } else { Disk::Left };
-    let bytes = claimed.publish(disk).map_err(|error| output::failed(output, error))?;
+    let bytes = claimed.publish_for_interrupted(disk).map_err(|error| output::failed(output, error))?;
     let elapsed = started.elapsed();
     let Written { cameras, bundled, .. } = written;
     let done = Done { output: output.to_owned(), bytes, cameras, bundled, scanned, elapsed };

@@ -4,6 +4,7 @@
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub struct Copied {
     coming: Receiver<Piece>,
     /// `None` once it has ended.
     thread: Option<JoinHandle<()>>,
+    /// Nobody wants what it reads any more.
+    over: Arc<AtomicBool>,
 }
 
 enum Piece {
@@ -101,7 +104,7 @@ impl Copied {
         control: &Control,
     ) -> Result<Self, Failure> {
         let reading = Reading::new(recording, frames, control)?;
-        let first = reading.frames.start;
+        let (first, over) = (reading.frames.start, reading.over.clone());
         let (sender, coming) = sync_channel(AHEAD);
         let read = move || {
             for piece in reading {
@@ -112,7 +115,7 @@ impl Copied {
             }
         };
         let thread = std::thread::Builder::new().name("svo2".into()).spawn(read).map_err(configuration)?;
-        Ok(Self { first, coming, thread: Some(thread) })
+        Ok(Self { first, coming, thread: Some(thread), over })
     }
 
     /// The first frame that will be read.
@@ -129,9 +132,17 @@ impl Copied {
             }
         }
         match self.thread.take().map(JoinHandle::join) {
-            Some(Err(_)) => Err(configuration("a thread of ours panicked")),
+            Some(Err(_)) => {
+                Err(configuration("the thread that reads a recording panicked, which is our fault"))
+            }
             None | Some(Ok(())) => Ok(None),
         }
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -155,6 +166,8 @@ struct Reading {
     frames: Range<usize>,
     /// A key frame comes first, or again.
     joins: bool,
+    /// Nobody wants what is read any more.
+    over: Arc<AtomicBool>,
 }
 
 impl Reading {
@@ -174,7 +187,14 @@ impl Reading {
             sets = sets_before(&mut reader, first, control)?;
         }
         let recording = recording.clone();
-        Ok(Self { reader, recording, sets, frames: first..frames.end() + 1, joins: true })
+        Ok(Self {
+            reader,
+            recording,
+            sets,
+            frames: first..frames.end() + 1,
+            joins: true,
+            over: Arc::default(),
+        })
     }
 
     fn read(&mut self, frame: usize) -> Result<Vec<u8>, String> {
@@ -201,12 +221,15 @@ impl Iterator for Reading {
             Err(why) => why,
         };
         self.joins = true;
-        while self.frames.start < self.frames.end && !is_key(&mut self.reader, self.frames.start) {
-            // What the system does not read ends the conversion.
-            self.frames.start = match self.recording.read_error() {
-                None => self.frames.start + 1,
-                Some(_) => self.frames.end,
-            };
+        loop {
+            // What the system does not read ends the conversion, and is told by whoever that is.
+            if self.recording.read_error().is_some() || self.over.load(Ordering::Relaxed) {
+                return None;
+            }
+            if self.frames.is_empty() || is_key(&mut self.reader, self.frames.start) {
+                break;
+            }
+            self.frames.start += 1;
         }
         Some(Piece::Damaged(frame as u64..=self.frames.start as u64 - 1, why))
     }

@@ -160,11 +160,7 @@ fn no_strict_group(segment: &Segment, tracks: &[Track], tolerance_ns: u64, is_gi
     let at_least = |ns: u64| ns.div_ceil(1000) as f64 / 1e3;
     let default = if is_given { "" } else { ", half an interval of the slowest camera" };
     let way_out = match group::least_spread(tracks) {
-        Some(apart) => format!(
-            "the nearest are {} ms apart: --sync-tolerance-ms {} has some, or --policy nearest",
-            ms(apart),
-            at_least(apart)
-        ),
+        Some(apart) => format!("--sync-tolerance-ms {} has some, or --policy nearest", at_least(apart)),
         None => "whatever the tolerance: --policy nearest has groups in which cameras are missing".to_owned(),
     };
     configuration(format!(
