@@ -6,5 +6,8 @@ set -euo pipefail
 [ $# -ge 2 ] && [ $# -le 4 ] || { echo "usage: svo-to-mp4.sh RECORDING FILE [FIRST [LAST]]" >&2; exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
 export GST_PLUGIN_PATH=${GST_PLUGIN_PATH:-$here/target/release/gstreamer-1.0}
-exec gst-launch-1.0 zedsvosrc location="$1" start-frame="${3:-0}" end-frame="${4:--1}" \
-  ! videoconvert ! video/x-raw,format=I420 ! x265enc ! h265parse ! mp4mux ! filesink location="$2"
+part=$2.part
+trap 'rm -f "$part"' EXIT
+gst-launch-1.0 -e zedsvosrc location="$1" start-frame="${3:-0}" end-frame="${4:--1}" \
+  ! videoconvert ! video/x-raw,format=I420 ! x265enc ! h265parse ! mp4mux ! filesink location="$part"
+mv "$part" "$2"

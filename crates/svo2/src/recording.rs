@@ -3,6 +3,7 @@
 //! A recording: which frames it has, and when they were taken.
 
 use std::cell::LazyCell;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -93,6 +94,7 @@ impl Recording {
         }
         let nominal_ns = nominal_ns(&header, &frames);
         remark_cameras(&container, &topic);
+        remark_clock(&container, &frames);
         Ok(Arc::new(Self {
             known: frames.iter().map(|_| AtomicU32::default()).collect(),
             corrected: corrected(&frames, nominal_ns),
@@ -501,6 +503,26 @@ fn remark_cameras(container: &Container, topic: &str) {
         );
         container.mended.remark(text);
     }
+}
+
+/// Where the recorded times cannot be true.
+fn remark_clock(container: &Container, frames: &[Entry]) {
+    let mut odd = (1..frames.len()).filter(|&frame| step(&frames[frame - 1..=frame]).is_none());
+    let Some(frame) = odd.next() else { return };
+    let (was, is) = (frames[frame - 1].time_ns, frames[frame].time_ns);
+    let seconds = was.abs_diff(is) as f64 / NS as f64;
+    let what = match is.cmp(&was) {
+        Ordering::Equal => "stand still".to_owned(),
+        Ordering::Less => format!("step back by {seconds:.3} s"),
+        Ordering::Greater => format!("jump by {seconds:.3} s"),
+    };
+    let more = match odd.count() {
+        0 => String::new(),
+        more => format!(", and at {} more", words::counted(more, "frame")),
+    };
+    container.mended.remark(format!(
+        "the recorded times {what} at frame {frame}{more}: a clock that was set; frames go on at the camera's rate"
+    ));
 }
 
 fn read_header(container: &Container, cursor: &mut Cursor) -> Result<Header, String> {

@@ -42,6 +42,11 @@ fn times_that_do_not_grow_are_replaced_and_shown_as_recorded() {
     let want = [0, 40, 40 + PERIOD, 40 + 2 * PERIOD, 70 + 2 * PERIOD, 70 + 3 * PERIOD, 71 + 3 * PERIOD];
     assert_eq!(running(&recording), want);
     assert_eq!((0..7).map(|frame| recording.unix_ns(frame)).collect::<Vec<_>>(), times);
+    let told = "the recorded times stand still at frame 2, and at 2 frames more: a clock that was set; frames go on at the camera's rate";
+    assert_eq!(recording.remarks(0), [told]);
+    let recording = at_times(&[START + 10_000_000_000, START, START + 40], header());
+    assert!(recording.remarks(0)[0].starts_with("the recorded times step back by 10.000 s at frame 1: "));
+    assert_eq!(at_times(&[START, START + 40], header()).remarks(0), [""; 0]);
 }
 
 #[test]

@@ -152,7 +152,8 @@ fn listed(table: &Path, root: Option<&Path>) -> Result<Vec<Found>, Failure> {
     }
     let column = header.iter().position(|name| name == COLUMN).ok_or_else(|| {
         let names: Vec<_> = header.iter().map(String::from_utf8_lossy).collect();
-        let rule = if names.len() == 1 { "; columns are separated by commas" } else { "" };
+        let other = names.len() == 1 && names[0].contains([';', '\t']);
+        let rule = if other { "; columns are separated by commas" } else { "" };
         failed(&format!("its first line has no column 'segment_dir', but {}{rule}", quoted(&names)))
     })?;
     let root = root.unwrap_or_else(|| folder_of(table));

@@ -38,7 +38,10 @@ impl Logs {
         let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
         let mut made = Err((PathBuf::new(), io::ErrorKind::NotFound.into()));
-        for above in state.into_iter().chain([std::env::temp_dir()]) {
+        // Where all users' files are, each has a folder of his own.
+        let user = rustix::process::getuid().as_raw();
+        let temporary = std::env::temp_dir().join(format!("cvmmap-streamer-{user}"));
+        for above in state.into_iter().chain([temporary]) {
             let folder = above.join(&below);
             made = create_dir_all(&folder).map_err(|error| (folder.clone(), error)).map(|()| Self { folder });
             if made.is_ok() {

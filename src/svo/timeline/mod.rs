@@ -128,6 +128,7 @@ fn look(segment: &Segment, control: &mut Control) -> Result<Vec<Camera>, Failure
         let seen = match opened {
             Err(failure) => Err(failure.to_string()),
             Ok(recording) => {
+                convert::tell_how_it_was_found(&recording, &format!("{}: ", camera.label), control);
                 let looked = Looked::at(&recording, false, |frame| {
                     if frame.is_multiple_of(STEP) {
                         control.progress((before + frame) as u64, total as u64);
@@ -216,6 +217,9 @@ impl Seen {
                 "; {undecodable} cannot be decoded, in {} places",
                 self.undecodable.len()
             ));
+        }
+        if let Some(remark) = self.recording.remarks(0).first() {
+            told.push_str(&format!("; {remark}"));
         }
         told
     }

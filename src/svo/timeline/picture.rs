@@ -20,6 +20,8 @@ const COLUMNS_PER_TICK: usize = 4;
 /// As many things at one place are told.
 const TOLD: usize = 4;
 const NS: f64 = 1e9;
+/// The curve of the spread is no higher than its lane at this or less.
+const LEAST_SPREAD_NS: u64 = 1_000_000;
 
 const STYLE: &str = "\
 text { font: 12px sans-serif; fill: #222 } \
@@ -173,6 +175,8 @@ impl Picture {
 
     fn draw_spread(&self, axis: &Axis, top: f64) -> Group {
         let most = self.spread.iter().map(|(_, ns)| *ns).max().unwrap_or(0);
+        // Clocks that agree have no peaks.
+        let scale = most.max(LEAST_SPREAD_NS) as f64;
         let mut columns = vec![None; COLUMNS];
         for &(time, ns) in &self.spread {
             let column = &mut columns[(axis.at(time) as usize).min(COLUMNS - 1)];
@@ -182,7 +186,7 @@ impl Picture {
         let points = columns.into_iter().enumerate().filter_map(|(column, ns)| Some((column as f64, ns?)));
         let mut line = Data::new();
         for (n, (column, ns)) in points.enumerate() {
-            let to = (LEFT + column, bottom - ns as f64 / most.max(1) as f64 * BAR);
+            let to = (LEFT + column, bottom - ns as f64 / scale * BAR);
             line = if n == 0 { line.move_to(to) } else { line.line_to(to) };
         }
         let told = format!("frames of a group are {:.3} ms apart at most", most as f64 / 1e6);

@@ -65,6 +65,10 @@ pub fn find(given: &[PathBuf], recordings: &[&Recording]) -> Result<Vec<Option<V
     if given.is_empty() {
         return Ok(vec![None; recordings.len()]);
     }
+    for path in given {
+        path.metadata()
+            .map_err(|error| configuration(format!("--calibration '{}': {error}", path.display())))?;
+    }
     let serials: Vec<&str> = recordings.iter().map(|recording| recording.serial()).collect();
     for path in given.iter().filter(|path| !path.is_dir()) {
         let of = serial_of(path);
@@ -73,7 +77,9 @@ pub fn find(given: &[PathBuf], recordings: &[&Recording]) -> Result<Vec<Option<V
         {
             let of =
                 of.map_or("it is not called SN<serial>.conf".into(), |of| format!("it is of camera {of}"));
-            let cameras = serials.join(", ");
+            let mut cameras = serials.clone();
+            cameras.dedup();
+            let cameras = cameras.join(", ");
             let are = if serials.len() == 1 {
                 "the recording is of camera"
             } else {
