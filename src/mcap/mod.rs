@@ -81,6 +81,22 @@ pub struct Picture<'a> {
     pub unit: Bytes,
 }
 
+impl Picture<'_> {
+    /// As the message that [`Writer::encoded`] takes: to be made where somebody has the time for a copy.
+    pub fn encoded(self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.message())
+    }
+
+    fn message(self) -> CompressedVideo {
+        CompressedVideo {
+            timestamp: Some(timestamp(self.time_ns)),
+            frame_id: self.frame_id.to_owned(),
+            data: self.unit,
+            format: self.format.to_owned(),
+        }
+    }
+}
+
 /// A file that grows.
 pub struct Writer<W: Write> {
     file: ::mcap::Writer<NoSeek<BufWriter<W>>>,
@@ -176,13 +192,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the file says; nothing more can be written then.
     pub fn video(&mut self, channel: &mut Channel, picture: Picture<'_>) -> io::Result<()> {
-        let message = CompressedVideo {
-            timestamp: Some(timestamp(picture.time_ns)),
-            frame_id: picture.frame_id.to_owned(),
-            data: picture.unit,
-            format: picture.format.to_owned(),
-        };
-        self.message(channel, picture.time_ns, &message)
+        self.message(channel, picture.time_ns, &picture.message())
     }
 
     /// Appends a message to a channel of its kind.
@@ -195,18 +205,21 @@ impl<W: Write> Writer<W> {
         time_ns: u64,
         message: &M,
     ) -> io::Result<()> {
-        self.encoded.clear();
-        message.encode(&mut self.encoded).map_err(io::Error::other)?;
-        self.file.write_to_known_channel(&channel.next(time_ns), &self.encoded).map_err(io_error)?;
-        self.keep_up()
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        message.encode(&mut encoded).map_err(io::Error::other)?;
+        let written = self.encoded(channel, time_ns, &encoded);
+        self.encoded = encoded;
+        written
     }
 
-    /// Appends a body packet as it came; `time_ns` is of the producer's clock.
+    /// Appends a message of the channel's kind that is encoded already, or a body packet as it came; `time_ns` is of the
+    /// producer's clock.
     ///
     /// # Errors
     /// As [`Writer::video`].
-    pub fn bodies(&mut self, channel: &mut Channel, time_ns: u64, packet: &[u8]) -> io::Result<()> {
-        self.file.write_to_known_channel(&channel.next(time_ns), packet).map_err(io_error)?;
+    pub fn encoded(&mut self, channel: &mut Channel, time_ns: u64, message: &[u8]) -> io::Result<()> {
+        self.file.write_to_known_channel(&channel.next(time_ns), message).map_err(io_error)?;
         self.keep_up()
     }
 
@@ -273,7 +286,7 @@ mod tests {
             writer.video(&mut video, picture).unwrap();
         }
         let mut bodies = writer.add_bodies("/camera/body").unwrap();
-        writer.bodies(&mut bodies, 7, b"packet").unwrap();
+        writer.encoded(&mut bodies, 7, b"packet").unwrap();
         end(writer)
     }
 
@@ -326,7 +339,7 @@ mod tests {
         }
         let mut writer = Writer::new(Full, Compression::None).unwrap();
         let mut bodies = writer.add_bodies("/camera/body").unwrap();
-        writer.bodies(&mut bodies, 7, &[0; 100_000]).unwrap();
+        writer.encoded(&mut bodies, 7, &[0; 100_000]).unwrap();
         assert_eq!(writer.finish().err().unwrap().kind(), io::ErrorKind::StorageFull);
     }
 

@@ -82,7 +82,7 @@ impl Track for McapTrack {
                     Some(channel) => channel,
                     none => none.insert(self.writer.add_bodies(&self.body_topic).map_err(failed)?),
                 };
-                self.writer.bodies(channel, bodies.time_ns, &bodies.packet).map_err(failed)
+                self.writer.encoded(channel, bodies.time_ns, &bodies.packet).map_err(failed)
             }
         }
     }

@@ -155,10 +155,18 @@ impl Recording {
         }
     }
 
-    /// When the frames were taken, in ns since 1970 by a clock that nobody sets: their running times behind the first
-    /// frame's recorded time. For [`group`](crate::group)s.
+    /// When a frame was taken, in ns since 1970 by a clock that nobody sets: its running time behind the first frame's
+    /// recorded time.
+    ///
+    /// # Panics
+    /// There is no such frame.
+    pub fn time_ns(&self, frame: usize) -> u64 {
+        self.unix_ns(0).saturating_add(self.running_ns(frame))
+    }
+
+    /// The [time](Self::time_ns) of each frame, for [`group`](crate::group)s.
     pub fn times(&self) -> Vec<u64> {
-        (0..self.frames()).map(|frame| self.unix_ns(0).saturating_add(self.running_ns(frame))).collect()
+        (0..self.frames()).map(|frame| self.time_ns(frame)).collect()
     }
 
     /// How long a frame is shown, in ns: until the next one comes.

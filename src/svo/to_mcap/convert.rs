@@ -12,7 +12,7 @@ use svo2::Recording;
 use super::calibration::{self, Views};
 use super::copied::{self, Copied};
 use super::encoded::Encoded;
-use super::feed::Feed;
+use super::feed::{Feed, Shot};
 use super::lane::{Lane, Samples};
 use super::merge::Merge;
 use super::options::{Conversion, View};
@@ -228,11 +228,10 @@ impl Job<'_> {
         let label = &self.segment.cameras[camera].label;
         let samples = Samples::of(recording, share);
         let mut expected = share.count();
-        let mut format = self.conversion.encoding.codec.name();
+        let shot = |format| Shot { label: label.clone(), recording: recording.clone(), format };
         let feed: Option<Box<dyn Feed>> = match (&share.frames, &self.ways[camera], encoder) {
             (Some(frames), Way::Copied, _) => {
-                let copied = Copied::new(recording, frames, control)?;
-                format = recording.codec().name();
+                let copied = Copied::new(shot(recording.codec().name()), frames, control)?;
                 expected = (copied.first()..=*frames.end()).count() as u64;
                 tell_what_comes_before(label, &copied, share, control);
                 Some(Box::new(copied))
@@ -246,11 +245,18 @@ impl Job<'_> {
                     frames: frames.clone(),
                 };
                 let (members, encoding) = (share.members.clone(), &self.conversion.encoding);
-                Some(Box::new(Encoded::new(&source, members, encoding, factory, last)?))
+                Some(Box::new(Encoded::new(
+                    &source,
+                    shot(encoding.codec.name()),
+                    members,
+                    encoding,
+                    factory,
+                    last,
+                )?))
             }
             _ => None,
         };
-        let mut lane = Lane::new(label, times, format, feed, samples);
+        let mut lane = Lane::new(label, times, feed, samples);
         if let Some(views) = &self.calibrations[camera] {
             lane.calibrate(views, self.conversion.view);
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use svo2::sets::ParameterSets;
 use svo2::{Codec, Reader, Recording, nal};
 
-use super::feed::{Feed, Unit};
+use super::feed::{Feed, Shot, Unit};
 use crate::exit::{Failure, configuration};
 use crate::svo::chain::Ended;
 use crate::svo::convert::{Control, Damages};
@@ -98,12 +98,8 @@ impl Copied {
     ///
     /// # Errors
     /// It is cancelled, or what the system says.
-    pub fn new(
-        recording: &Arc<Recording>,
-        frames: &RangeInclusive<usize>,
-        control: &Control,
-    ) -> Result<Self, Failure> {
-        let reading = Reading::new(recording, frames, control)?;
+    pub fn new(shot: Shot, frames: &RangeInclusive<usize>, control: &Control) -> Result<Self, Failure> {
+        let reading = Reading::new(shot, frames, control)?;
         let (first, over) = (reading.frames.start, reading.over.clone());
         let (sender, coming) = sync_channel(AHEAD);
         let read = move || {
@@ -161,7 +157,7 @@ impl Feed for Copied {
 /// What is read.
 struct Reading {
     reader: Reader,
-    recording: Arc<Recording>,
+    shot: Shot,
     sets: ParameterSets,
     frames: Range<usize>,
     /// A key frame comes first, or again.
@@ -171,35 +167,24 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(
-        recording: &Arc<Recording>,
-        frames: &RangeInclusive<usize>,
-        control: &Control,
-    ) -> Result<Self, Failure> {
-        let mut reader = Reader::new(recording.clone());
+    fn new(shot: Shot, frames: &RangeInclusive<usize>, control: &Control) -> Result<Self, Failure> {
+        let mut reader = Reader::new(shot.recording.clone());
         let before = (0..=*frames.start()).rev();
         let first =
             search::first(&mut reader, before, control, |reader, at| is_key(reader, at).then_some(at))?;
         let first = first.unwrap_or(*frames.start());
-        let mut sets = ParameterSets::new(recording.codec());
+        let mut sets = ParameterSets::new(shot.recording.codec());
         sets.remember(&reader.unit(first).unwrap_or_default());
         if !sets.are_known() {
             sets = sets_before(&mut reader, first, control)?;
         }
-        let recording = recording.clone();
-        Ok(Self {
-            reader,
-            recording,
-            sets,
-            frames: first..frames.end() + 1,
-            joins: true,
-            over: Arc::default(),
-        })
+        let frames = first..frames.end() + 1;
+        Ok(Self { reader, shot, sets, frames, joins: true, over: Arc::default() })
     }
 
     fn read(&mut self, frame: usize) -> Result<Vec<u8>, String> {
         let mut unit = self.reader.unit(frame).map_err(|damage| damage.to_string())?;
-        if nal::is_random_access(self.recording.codec(), &unit) {
+        if nal::is_random_access(self.shot.recording.codec(), &unit) {
             self.sets.complete(&mut unit).map_err(|why| format!("frame {frame}: {why}"))?;
             self.joins = false;
         } else if self.joins {
@@ -217,13 +202,13 @@ impl Iterator for Reading {
     fn next(&mut self) -> Option<Piece> {
         let frame = self.frames.next()?;
         let why = match self.read(frame) {
-            Ok(unit) => return Some(Piece::Unit(Unit { frame, bytes: Bytes::from(unit) })),
+            Ok(unit) => return Some(Piece::Unit(self.shot.unit(frame, Bytes::from(unit)))),
             Err(why) => why,
         };
         self.joins = true;
         loop {
             // What the system does not read ends the conversion, and is told by whoever that is.
-            if self.recording.read_error().is_some() || self.over.load(Ordering::Relaxed) {
+            if self.shot.recording.read_error().is_some() || self.over.load(Ordering::Relaxed) {
                 return None;
             }
             if self.frames.is_empty() || is_key(&mut self.reader, self.frames.start) {

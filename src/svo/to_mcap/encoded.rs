@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gst::prelude::*;
 
-use super::feed::{Feed, Unit};
+use super::feed::{Feed, Shot, Unit};
 use crate::exit::{Exit, Failure};
 use crate::run::bus::Trouble;
 use crate::run::stage::Stage;
@@ -33,6 +33,7 @@ pub struct Encoded {
     pipeline: gst::Pipeline,
     chain: Chain,
     sink: gst_app::AppSink,
+    shot: Shot,
     inside: Inside,
     /// Something has come out.
     begun: bool,
@@ -42,6 +43,7 @@ impl Encoded {
     /// Starts to work; `members`: the frames that are encoded, `None` for all.
     pub(in crate::svo) fn new(
         source: &Source,
+        shot: Shot,
         members: Option<Arc<[usize]>>,
         encoding: &Encoding,
         factory: &str,
@@ -65,7 +67,7 @@ impl Encoded {
         let decoded = chain.elements[1].static_pad("sink").expect("a queue has a sink pad");
         watch(&decoded, members, inside.clone());
         let sink = sink.element.downcast().expect("it was made as an appsink");
-        let encoded = Self { pipeline, chain, sink, inside, begun: false };
+        let encoded = Self { pipeline, chain, sink, shot, inside, begun: false };
         if encoded.pipeline.set_state(gst::State::Playing).is_err() {
             return Err(encoded.reason().unwrap_or(Ended::Encoder("the pipeline does not start".into())));
         }
@@ -117,7 +119,7 @@ impl Encoded {
         }
         let (_, frame) = inside.pop_front().filter(|&(time, _)| time == running)?;
         let bytes = buffer.into_mapped_buffer_readable().ok()?;
-        Some(Unit { frame, bytes: Bytes::from_owner(bytes) })
+        Some(self.shot.unit(frame, Bytes::from_owner(bytes)))
     }
 }
 

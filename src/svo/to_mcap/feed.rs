@@ -2,8 +2,12 @@
 
 //! Access units of one camera, wherever they come from.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use svo2::Recording;
+
+use crate::mcap::Picture;
 use crate::svo::chain::Ended;
 use crate::svo::convert::{Control, Damages};
 
@@ -12,8 +16,31 @@ use crate::svo::convert::{Control, Damages};
 pub struct Unit {
     /// Index of its frame in the recording.
     pub frame: usize,
-    /// The access unit.
-    pub bytes: Bytes,
+    /// A `foxglove.CompressedVideo` of the access unit.
+    pub message: Vec<u8>,
+}
+
+/// What its camera is called, and the times of its frames.
+pub struct Shot {
+    /// What topics begin with.
+    pub label: String,
+    /// When they were taken.
+    pub recording: Arc<Recording>,
+    /// `h264` or `h265`.
+    pub format: &'static str,
+}
+
+impl Shot {
+    /// One access unit of it.
+    pub fn unit(&self, frame: usize, unit: Bytes) -> Unit {
+        let picture = Picture {
+            time_ns: self.recording.time_ns(frame),
+            frame_id: &self.label,
+            format: self.format,
+            unit,
+        };
+        Unit { frame, message: picture.encoded() }
+    }
 }
 
 /// Where they come from.

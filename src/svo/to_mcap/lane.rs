@@ -16,7 +16,7 @@ use super::feed::{Feed, Unit};
 use super::options::View;
 use super::plan::Share;
 use crate::mcap::proto::{Imu, Quaternion, Vector3};
-use crate::mcap::{Channel, Picture, Writer, timestamp};
+use crate::mcap::{Channel, Writer, timestamp};
 use crate::svo::chain::Ended;
 use crate::svo::convert::{Control, Damages};
 
@@ -28,8 +28,6 @@ pub(in crate::svo) struct Lane<'a> {
     label: &'a str,
     /// Of all frames, in ns since 1970.
     times: &'a [u64],
-    /// `h264` or `h265`.
-    format: &'static str,
     calibrations: Vec<(String, CameraCalibration)>,
     video: Option<Channel>,
     /// `None` behind its last access unit.
@@ -46,12 +44,11 @@ impl<'a> Lane<'a> {
     pub fn new(
         label: &'a str,
         times: &'a [u64],
-        format: &'static str,
         feed: Option<Box<dyn Feed + 'a>>,
         samples: Vec<Samples>,
     ) -> Self {
         let (calibrations, ahead) = (Vec::new(), VecDeque::new());
-        Self { label, times, format, calibrations, video: None, feed, ahead, seen: None, samples, written: 0 }
+        Self { label, times, calibrations, video: None, feed, ahead, seen: None, samples, written: 0 }
     }
 
     /// It will be asked which frames are there.
@@ -148,12 +145,11 @@ impl<'a> Lane<'a> {
         }
         let (Some(time_ns), Some(unit)) = (picture, self.ahead.pop_front()) else { return Ok(false) };
         self.write_calibrations(time_ns, writer)?;
-        let picture = Picture { time_ns, frame_id: self.label, format: self.format, unit: unit.bytes };
         let channel = match &mut self.video {
             Some(channel) => channel,
             none => none.insert(writer.add_video(&format!("/{}/video", self.label))?),
         };
-        writer.video(channel, picture)?;
+        writer.encoded(channel, time_ns, &unit.message)?;
         self.written += 1;
         Ok(true)
     }
