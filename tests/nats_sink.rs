@@ -558,7 +558,10 @@ fn cvmmapsrc_scrubs_through_a_replay_of_cvmmapsink() {
         // Exact where it was landed on; from there on by the arrival.
         let bound = if offset == 0 && signed == landed { 1_000 } else { 50_000_000 };
         assert!(stream.abs_diff(signed) <= bound, "{to}: frame {offset} at {stream} shows {signed}");
-        let (discont, offset, stream, signed) = shown(&consumer.sample());
-        assert!(!discont && offset > 0 && stream.abs_diff(signed) < 50_000_000, "{to}: {stream} {signed}");
+        // It goes on from there. On a loaded machine there may be another discontinuity: a frame that was lost, or a reset
+        // that NATS told of late.
+        let (_, offset, stream, next) = shown(&consumer.sample());
+        assert!(next > signed, "{to}: frame {offset} shows {next} behind {signed}");
+        assert!(stream.abs_diff(next) < 50_000_000, "{to}: frame {offset} at {stream} shows {next}");
     }
 }
